@@ -1,0 +1,16 @@
+// Package embeddedtest gives tests a real ClickHouse and a Kafka broker.
+//
+// A package that uses them has
+//
+//	func TestMain(m *testing.M) { embeddedtest.Main(m) }
+//
+// and its tests call [ClickHouse] and [Kafka]. Both are started when a test
+// first asks, shared by all tests of the process, and stopped by [Main], which
+// also looks for goroutines that were left behind. Tests keep apart by using
+// names of their own: [Server.Database], [Brokers.Topic].
+//
+// QUNFA_TEST_CLICKHOUSE=clickhouse://user:password@host:port and
+// QUNFA_TEST_KAFKA=host:port,host:port make the same tests run against other
+// servers. Nothing here skips a test: what cannot be provided fails it, and the
+// message says which part is missing.
+package embeddedtest

@@ -1,0 +1,4 @@
+package embeddedtest
+
+// Brokers is a Kafka cluster for tests.
+type Brokers struct{}
