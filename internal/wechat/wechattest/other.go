@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-
 )
 
 // PushText pushes an ordinary text message of a fan. Its receiver may answer
@@ -164,4 +163,3 @@ func (s *Simulator) verification(appid string) (target, echo string, err error) 
 		"signature": {sign(r.token, timestamp, nonce)}, "timestamp": {timestamp}, "nonce": {nonce}, "echostr": {echo},
 	}), echo, nil
 }
-
