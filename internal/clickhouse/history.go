@@ -1,0 +1,130 @@
+package clickhouse
+
+import (
+	"context"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/ext"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"qunfa/internal/events"
+)
+
+// History returns every stored event of the messages, each once and in no
+// particular order, without the raw callback.
+//
+// Copies of an event are dropped here in favour of the one with the lowest
+// offset, as merges do in time: FINAL would do it at several times the cost.
+func (db *DB) History(ctx context.Context, keys []events.Key) ([]events.Event, error) {
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	start := db.cfg.Clock()
+	evs, err := db.history(ctx, keys)
+	return evs, db.done(opHistory, start, err)
+}
+
+const historySQL = "SELECT event_id, type, received_at, data, topic, `partition`, `offset`" +
+	" FROM " + tableEvents + " WHERE (appid, msg_id) IN qunfa_keys"
+
+func (db *DB) history(ctx context.Context, keys []events.Key) ([]events.Event, error) {
+	table, err := keyTable(keys)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.conn.Query(clickhouse.Context(ctx, clickhouse.WithExternalTable(table)), historySQL)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	first := make(map[events.ID]events.Stored, len(keys))
+	for rows.Next() {
+		s, err := scanStored(rows)
+		if err != nil {
+			return nil, err
+		}
+		if old, ok := first[s.ID]; !ok || s.Position.Offset < old.Position.Offset {
+			first[s.ID] = s
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return decodeAll(first)
+}
+
+// keyTable sends the keys along with the query. A literal list of them ends at
+// the server's limit of query size, and a join would read the whole table.
+func keyTable(keys []events.Key) (*ext.Table, error) {
+	table, err := ext.NewTable("qunfa_keys", ext.Column("appid", "String"), ext.Column("msg_id", "Int64"))
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if err := table.Append(k.AppID, k.MsgID); err != nil {
+			return nil, err
+		}
+	}
+	return table, nil
+}
+
+func scanStored(rows driver.Rows) (events.Stored, error) {
+	var (
+		s              events.Stored
+		id, kind, data string
+		received       time.Time
+	)
+	err := rows.Scan(&id, &kind, &received, &data, &s.Position.Topic, &s.Position.Partition, &s.Position.Offset)
+	if err != nil {
+		return s, err
+	}
+	copy(s.ID[:], id)
+	s.Type, s.ReceivedAt, s.Body = events.Type(kind), received.UTC(), []byte(data)
+	return s, nil
+}
+
+func decodeAll(stored map[events.ID]events.Stored) ([]events.Event, error) {
+	evs := make([]events.Event, 0, len(stored))
+	for _, s := range stored {
+		e, err := events.DecodeStored(s)
+		if err != nil {
+			return nil, err
+		}
+		evs = append(evs, e)
+	}
+	return evs, nil
+}
+
+// Ends returns, for every partition of the topic of which a record was stored,
+// the offset after the last one.
+func (db *DB) Ends(ctx context.Context, topic string) (map[int32]int64, error) {
+	start := db.cfg.Clock()
+	ends := map[int32]int64{}
+	const sql = "SELECT `partition`, max(`offset`) + 1 FROM " + tableRecords + " WHERE topic = ? GROUP BY `partition`"
+	err := db.each(ctx, sql, []any{topic}, func(rows driver.Rows) error {
+		var p int32
+		var end int64
+		err := rows.Scan(&p, &end)
+		ends[p] = end
+		return err
+	})
+	if err = db.done(opEnds, start, err); err != nil {
+		return nil, err
+	}
+	return ends, nil
+}
+
+// each runs a query and calls f for every row of the answer.
+func (db *DB) each(ctx context.Context, sql string, args []any, f func(driver.Rows) error) error {
+	rows, err := db.conn.Query(ctx, sql, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
