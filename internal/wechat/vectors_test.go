@@ -1,10 +1,12 @@
 package wechat
 
 import (
+	"crypto/cipher"
 	"encoding/json"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -141,4 +143,12 @@ func encryptedXML(encrypt string) []byte {
 func jsonString(s string) string {
 	b, _ := json.Marshal(s)
 	return string(b)
+}
+
+func jsonNumber(v int64) string { return strconv.FormatInt(v, 10) }
+
+// randomOf returns the random bytes at the start of an encrypted message.
+func randomOf(k key, raw []byte) (random [randomLen]byte) {
+	cipher.NewCBCDecrypter(k.block, k.iv).CryptBlocks(random[:], raw[:randomLen])
+	return random
 }

@@ -42,7 +42,8 @@ type Send struct {
 }
 
 // Receipt is what the caller of a submission learns, together with what it knew
-// before: enough to record the send.
+// before: enough to record the send. Its JSON is a submission as qunfa's record
+// API takes it.
 type Receipt struct {
 	AppID       string    `json:"appid"`
 	MsgID       int64     `json:"msg_id"`
@@ -53,7 +54,9 @@ type Receipt struct {
 	ClientMsgID string    `json:"clientmsgid,omitempty"`
 	Label       string    `json:"label,omitempty"`
 	Campaign    string    `json:"campaign,omitempty"`
-	Record      Recording `json:"record,omitempty"`
+	// Chase is false for imported history, which is never polled.
+	Chase  bool      `json:"chase"`
+	Record Recording `json:"-"`
 }
 
 // message is one accepted send. Guarded by the simulator's lock.
@@ -230,7 +233,8 @@ func (s *Simulator) accept(a *account, send Send, p Plan, at time.Time, backdate
 	m := &message{
 		Receipt: Receipt{
 			AppID: a.AppID, MsgID: a.nextID(send), SubmittedAt: at, Audience: send.Audience, MsgType: send.MsgType,
-			ClientMsgID: send.ClientMsgID, Label: send.Label, Campaign: send.Campaign, Record: p.Record,
+			ClientMsgID: send.ClientMsgID, Label: send.Label, Campaign: send.Campaign,
+			Chase: p.Record == Recorded, Record: p.Record,
 		},
 		ordinal: a.ordinals, console: send.Console, backdated: backdated, plan: p,
 		counts: p.counts(d, send.Audience.Size),
