@@ -373,11 +373,17 @@ func TestCrashAnywhereLosesAndDoublesNothing(t *testing.T) {
 					cancel()
 				}
 			}
+			m.fail = func(string, int) error { // a dead process calls nothing
+				if crashed {
+					return errRefused
+				}
+				return nil
+			}
 			s := newSink(t, m, l, func(c *Config) { c.MaxRecords, c.Grace = 2, time.Nanosecond })
 			if err := s.Run(ctx, dying); err != nil {
 				t.Fatal(err)
 			}
-			m.after = nil
+			m.after, m.fail = nil, nil
 			drain(t, newSink(t, m, l, nil), l)
 			if diff := cmp.Diff(m.outcomes(), want); diff != "" {
 				t.Errorf("crash after call %d: rows (-got, +want):\n%s", crashAfter, diff)
