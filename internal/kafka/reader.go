@@ -1,0 +1,203 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"qunfa/internal/events"
+)
+
+// reader reads one partition ahead into the buffer, over a connection of its
+// own to the partition's leader, as long as its generation lasts. It returns
+// only when ctx has ended or when going on would skip records silently.
+type reader struct {
+	gen  *Generation
+	part *partBuffer
+	next int64 // offset to read next; negative: the first there is
+	lost int   // how often in a row the log ended before next
+}
+
+// errRedial asks for a new connection without counting an error.
+var errRedial = errors.New("connection is used up")
+
+func (r *reader) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.session(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, ErrLogLost):
+			r.gen.buffer.end(r.part, err)
+			return
+		case errors.Is(err, errRedial):
+			continue
+		}
+		r.gen.group.fetchFailed(r.part.partition, err)
+		r.gen.group.client.nudge()
+		if !sleep(ctx, 50*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// session reads over one connection until it fails.
+func (r *reader) session(ctx context.Context) error {
+	if r.next < 0 {
+		first, _, err := r.gen.group.client.bounds(ctx, r.gen.group.cfg.Topic, r.part.partition)
+		if err != nil {
+			return err
+		}
+		r.next = first
+	}
+	conn, err := r.gen.group.client.dialLeader(ctx, r.gen.group.cfg.Topic, r.part.partition)
+	if err != nil {
+		return err
+	}
+	// A read cannot be cancelled, but its connection can be closed.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer func() {
+		if stop() {
+			_ = conn.Close()
+		}
+	}()
+	for {
+		room := r.gen.buffer.waitRoom(ctx, r.part)
+		if room == 0 {
+			return ctx.Err()
+		}
+		err := r.fetch(conn, room)
+		if errors.Is(err, kafka.OffsetOutOfRange) {
+			return r.outOfRange(ctx, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// fetch makes one request and buffers its answer.
+func (r *reader) fetch(conn *kafka.Conn, room int) error {
+	cfg := r.gen.group.cfg
+	// Without SeekDontCheck Seek asks the broker for its bounds, and fails.
+	if _, err := conn.Seek(r.next, kafka.SeekAbsolute|kafka.SeekDontCheck); err != nil {
+		return err
+	}
+	if err := conn.SetDeadline(time.Now().Add(cfg.MaxWait + fetchSlack)); err != nil {
+		return err
+	}
+	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{
+		MinBytes:       1,
+		MaxBytes:       min(cfg.FetchBytes, max(room, minFetch)),
+		MaxWait:        cfg.MaxWait,
+		IsolationLevel: kafka.ReadUncommitted, // the other level still delivers aborted records, and hangs on open transactions
+	})
+	items, err := r.collect(batch, room)
+	after := batch.Offset()
+	if closeErr := batch.Close(); err == nil {
+		err = closeErr
+	}
+	if len(items) > 0 || err == nil {
+		r.lost = 0
+	}
+	r.gen.group.fetched(items)
+	r.gen.buffer.push(r.part, items, batch.HighWaterMark())
+	r.next = max(r.next, after)
+	if errors.Is(err, kafka.RequestTimedOut) {
+		return nil // nothing new within MaxWait
+	}
+	return err
+}
+
+const (
+	// fetchSlack is what an answer may take beyond the broker's MaxWait.
+	fetchSlack = 3 * time.Second
+	// minFetch keeps requests from degenerating while the buffer is nearly full.
+	minFetch = 64 << 10
+)
+
+// collect reads the answer into memory at once: the connection's deadline runs,
+// however busy the handler is. It stops when the room is used up, since an
+// answer may be much larger unpacked; the rest is asked for again.
+func (r *reader) collect(batch *kafka.Batch, room int) ([]item, error) {
+	if err := batch.Err(); err != nil {
+		return nil, nil // Close returns it
+	}
+	var items []item
+	for used := 0; used < room; {
+		m, err := batch.ReadMessage()
+		if err != nil {
+			return items, nil // the end of the answer, or an error that Close returns
+		}
+		it := item{msg: convert(m, batch.HighWaterMark())}
+		it.size = messageSize(it.msg)
+		used += it.size
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+func convert(m kafka.Message, highWater int64) events.Message {
+	out := events.Message{
+		Record:    events.Record{Key: m.Key, Value: m.Value, Time: m.Time.UTC()},
+		Position:  events.Position{Topic: m.Topic, Partition: int32(m.Partition), Offset: m.Offset},
+		HighWater: highWater,
+	}
+	for _, h := range m.Headers {
+		out.Headers = append(out.Headers, events.Header{Key: h.Key, Value: h.Value})
+	}
+	return out
+}
+
+// outOfRange decides what an offset outside the log means. Below its first
+// record: the beginning was trimmed away, say so and go on there. Beyond its
+// end: the topic was created anew or has lost its log, and only a person can
+// tell which offsets are worth what. A leader that has just taken over may be
+// behind for a moment, so this is believed at the third look only.
+func (r *reader) outOfRange(ctx context.Context, cause error) error {
+	topic := r.gen.group.cfg.Topic
+	first, end, err := r.gen.group.client.bounds(ctx, topic, r.part.partition)
+	switch {
+	case err != nil:
+		return err
+	case r.next < first:
+		gone := &Range{Topic: topic, Partition: r.part.partition, From: r.next, To: first}
+		r.gen.group.trimmed(*gone)
+		r.gen.buffer.push(r.part, []item{{trimmed: gone}}, end)
+		r.next = first
+		return errRedial
+	case r.next > end:
+		if r.lost++; r.lost < 3 {
+			sleep(ctx, 250*time.Millisecond)
+			return cause
+		}
+		return fmt.Errorf("%w: %s/%d ends at %d, %d is next; if the topic was created anew, set the group's offset by hand", ErrLogLost, topic, r.part.partition, end, r.next)
+	}
+	return cause
+}
+
+// dialLeader connects to the leader of a partition. Metadata comes from the
+// shared transport (never older than its TTL, or than the last nudge), because
+// kafka-go's own lookup may create the topic where brokers allow that.
+func (c *Client) dialLeader(ctx context.Context, topic string, partition int32) (*kafka.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*c.cfg.DialTimeout)
+	defer cancel()
+	t, err := describe(ctx, c.kc, topic)
+	if err != nil {
+		return nil, fmt.Errorf("leader of %s/%d: %w", topic, partition, err)
+	}
+	for _, p := range t.Partitions {
+		if p.ID != int(partition) {
+			continue
+		}
+		if p.Leader.Host == "" {
+			break
+		}
+		conn, err := c.dialer(c.dial).DialPartition(ctx, "tcp", "", p)
+		return conn, wrap(err, "leader of %s/%d", topic, partition)
+	}
+	return nil, fmt.Errorf("leader of %s/%d: %w", topic, partition, kafka.LeaderNotAvailable)
+}
