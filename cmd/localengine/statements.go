@@ -136,5 +136,8 @@ func runEngine(lib *library, opts options, s *script) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("the engine ended by itself: %s", message)
+	if message == "" {
+		message = "its reasons are above, if it gave any"
+	}
+	return fmt.Errorf("the engine ended unasked: %s", message)
 }

@@ -1,11 +1,15 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // The users of the local ClickHouse. The third, default, is the engine's own
@@ -21,6 +25,8 @@ type EngineConfig struct {
 	Dir string
 	// Logger gets the engine's warnings and errors. Default: slog.Default().
 	Logger *slog.Logger
+	// Registerer gets the metrics of the engine; nil: none.
+	Registerer prometheus.Registerer
 
 	// HTTP opens the HTTP interface on loopback, with the query page /play.
 	// Off by default: any page in a browser can send requests to it.
@@ -84,4 +90,53 @@ func (c EngineConfig) withDefaults() (EngineConfig, error) {
 		c.StopTimeout = 20 * time.Second
 	}
 	return c, nil
+}
+
+// BrokerConfig configures an embedded broker. The zero value is one in memory.
+type BrokerConfig struct {
+	// Dir holds the log; one broker at a time. Empty: all is in memory and
+	// gone when the broker is closed. For tests.
+	Dir string
+	// Logger gets the broker's warnings and errors. Default: slog.Default().
+	Logger *slog.Logger
+	// Registerer gets the metrics of the broker; nil: none.
+	Registerer prometheus.Registerer
+
+	// MaxLogBytes is the size of the log above which it is trimmed, if Stored
+	// is given, and warned about. Default: 2 GiB, or a quarter of the memory
+	// of the machine if that is less, since the log is read into memory again
+	// after a crash.
+	MaxLogBytes int64
+	// Stored says what is stored elsewhere for good and can be trimmed: by
+	// topic and partition the offset after the last such record. nil: nothing.
+	Stored func(ctx context.Context) (map[string]map[int32]int64, error)
+	// WatchInterval is how often the size is measured. Default: 10 s.
+	WatchInterval time.Duration
+}
+
+func (c BrokerConfig) withDefaults() (BrokerConfig, error) {
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.MaxLogBytes == 0 {
+		c.MaxLogBytes = defaultLogBytes(memoryBytes())
+	}
+	if c.WatchInterval == 0 {
+		c.WatchInterval = 10 * time.Second
+	}
+	if c.Dir == "" {
+		return c, nil
+	}
+	var err error
+	c.Dir, err = filepath.Abs(c.Dir)
+	return c, err
+}
+
+// defaultLogBytes is 2 GiB or a quarter of the memory, which is 0 if unknown.
+func defaultLogBytes(memory int64) int64 {
+	const most = 2 << 30
+	if memory == 0 {
+		return most
+	}
+	return min(most, memory/4)
 }

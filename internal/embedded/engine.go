@@ -80,11 +80,15 @@ func newEngine(ctx context.Context, config EngineConfig, lock *dirLock) (*Engine
 		return nil, err
 	}
 	e := &Engine{
-		config: config, logger: config.Logger, program: program, metrics: new(engineMetrics),
+		config: config, logger: config.Logger, program: program, metrics: newEngineMetrics(),
 		lock: lock, creds: creds,
 		exited: make(chan error, 1), done: make(chan struct{}),
 	}
+	if err := e.metrics.register(config.Registerer); err != nil {
+		return nil, err
+	}
 	if err := e.firstStart(ctx); err != nil {
+		e.metrics.unregister(config.Registerer)
 		return nil, err
 	}
 	e.closing, e.close = context.WithCancel(context.Background())
@@ -169,7 +173,7 @@ func (e *Engine) start(ctx context.Context) error {
 			return errors.Join(err, proc.stop(e.config.StopTimeout))
 		}
 	}
-	e.metrics.up.Store(true)
+	e.metrics.up.Set(1)
 	return nil
 }
 
@@ -295,8 +299,10 @@ func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
 		e.killQueries()
 		e.close()
+		connErr := e.conn.Close() // now: the engine waits for idle connections
 		<-e.done
-		e.closeErr = errors.Join(e.closeErr, e.conn.Close(), e.lock.Close())
+		e.metrics.unregister(e.config.Registerer)
+		e.closeErr = errors.Join(e.closeErr, connErr, e.lock.Close())
 	})
 	return e.closeErr
 }

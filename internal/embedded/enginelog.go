@@ -80,9 +80,10 @@ func (l *engineLog) last() string {
 // date time [ thread ] {query id} <Level> component: message
 var engineLine = regexp.MustCompile(`^\d{4}\.\d\d\.\d\d \d\d:\d\d:\d\d\.\d+ \[ \d+ \] \{[^}]*\} <(\w+)> ([^:]*): (.*)$`)
 
-// answered are the components that log what a client got as its answer. The
-// client is part of qunfa or a person, and both say or see it themselves.
-var answered = regexp.MustCompile(`^(executeQuery|TCPHandler|DynamicQueryHandler|HTTPHandler|ServerErrorHandler|Access\(.*)$`)
+// details are the components whose warnings tell nothing that has to be acted
+// on. Most log what a client got as its answer; the client is part of qunfa or
+// a person, and both say or see it themselves. The pool says that it is busy.
+var details = regexp.MustCompile(`^(executeQuery|TCPHandler|DynamicQueryHandler|HTTPHandler|ServerErrorHandler|Access\(.*|BackgroundSchedulePool/.*)$`)
 
 // parseEngineLine takes a line of ClickHouse's log apart. Lines without its
 // head belong to a record that spans lines, mostly a stack, and are details.
@@ -103,7 +104,7 @@ func parseEngineLine(line string) (level slog.Level, component, message string) 
 	default:
 		level = slog.LevelDebug
 	}
-	if answered.MatchString(component) || strings.Contains(message, "(in query: ") {
+	if details.MatchString(component) || strings.Contains(message, "(in query: ") {
 		level = slog.LevelDebug
 	}
 	return level, component, message

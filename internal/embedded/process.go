@@ -34,10 +34,11 @@ type exitError struct {
 }
 
 func (e *exitError) Error() string {
-	if e.message == "" {
-		return "the local ClickHouse ended: " + e.state
+	text := "the local ClickHouse ended by itself (" + e.state + ")"
+	if e.message != "" {
+		text += ": " + e.message
 	}
-	return "the local ClickHouse ended: " + e.state + ": " + e.message
+	return text
 }
 
 // startProcess starts a program and returns at once.

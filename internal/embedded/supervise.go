@@ -32,12 +32,12 @@ func (e *Engine) supervise() {
 			e.exited <- nil
 			return
 		}
-		e.metrics.up.Store(false)
+		e.metrics.up.Set(0)
 		if time.Since(began) > stable {
 			pause = firstPause
 		}
 		if e.closing.Err() == nil {
-			e.logger.Error("the local ClickHouse ended by itself and is started again", "err", proc.exit, "pause", pause)
+			e.logger.Error("the local ClickHouse is gone and is started again", "err", proc.exit, "pause", pause)
 		}
 		var err error
 		if pause, err = e.restart(pause); err != nil {
@@ -56,7 +56,7 @@ func (e *Engine) supervise() {
 func (e *Engine) restart(pause time.Duration) (time.Duration, error) {
 	for sleep(e.closing, pause) {
 		pause = min(2*pause, lastPause)
-		e.metrics.restarts.Add(1)
+		e.metrics.restarts.Inc()
 		ctx, cancel := context.WithTimeout(e.closing, startTimeout)
 		err := e.start(ctx)
 		cancel()

@@ -46,7 +46,7 @@ func (c ExitCode) String() string {
 	case ExitStopped:
 		return "stopped"
 	case ExitFailed:
-		return "ended by itself"
+		return "failed"
 	case ExitUsage:
 		return "wrong arguments"
 	case ExitLibrary:
