@@ -39,7 +39,7 @@ type batch struct {
 // write stores a batch: events first, since the fold reads them back; the
 // rows last. Done twice, it leaves what it left the first time.
 func (s *Sink) write(ctx, work context.Context, polled Batch) error {
-	b := sort(polled)
+	b := sort(s.cfg.Topic, polled)
 	if err := s.writeEvents(ctx, work, b, b.events); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (s *Sink) write(ctx, work context.Context, polled Batch) error {
 	return nil
 }
 
-func sort(polled Batch) *batch {
+func sort(topic string, polled Batch) *batch {
 	b := &batch{records: map[events.Position]*events.Message{}}
 	for i := range polled.Messages {
 		m := &polled.Messages[i]
@@ -83,11 +83,8 @@ func sort(polled Batch) *batch {
 		}
 		b.fates = append(b.fates, fate)
 	}
-	if len(polled.Messages) > 0 {
-		topic := polled.Messages[0].Topic
-		for _, r := range polled.Trimmed {
-			b.fates = append(b.fates, trimmed(topic, r))
-		}
+	for _, r := range polled.Trimmed {
+		b.fates = append(b.fates, trimmed(topic, r))
 	}
 	return b
 }

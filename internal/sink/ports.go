@@ -12,7 +12,7 @@ import (
 var ErrLost = errors.New("the partitions are no longer ours")
 
 // Beginning, as an offset, is the first record that a partition still has.
-const Beginning int64 = -2
+const Beginning int64 = -1
 
 // Session is the time during which a set of partitions is ours.
 type Session interface {
