@@ -1,0 +1,180 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// outcome is how a round ended.
+type outcome struct {
+	result string
+	err    error     // nil for roundOK
+	next   time.Time // when something is due again; zero: nothing is known
+}
+
+// round does once what Run does for ever.
+func (r *Reconciler) round(ctx context.Context, owned map[int32]int64) outcome {
+	if err := r.barrier(ctx, owned); err != nil {
+		var behind *behindError
+		if errors.As(err, &behind) {
+			return outcome{result: roundBehind, err: err}
+		}
+		return outcome{result: roundLogFailed, err: err}
+	}
+	now := r.cfg.Clock()
+	since := r.ableSince(now)
+	g, err := r.draw(ctx, owned, since, now)
+	if err != nil {
+		return outcome{result: roundStoreFailed, err: err}
+	}
+	r.since, r.broken = since, time.Time{}
+	r.metrics.saw(&g, r.cfg.Clock())
+	if err := r.giveUpAll(ctx, g.giveUps); err != nil {
+		return outcome{result: roundPublishFailed, err: err}
+	}
+	reached, err := r.pollAll(ctx, g.jobs)
+	if err != nil {
+		return outcome{result: roundPublishFailed, err: err}
+	}
+	o := outcome{result: roundOK, next: g.next}
+	if !reached {
+		o.result, o.err = roundUnreachable, errors.New("no poll of the last round got an answer from WeChat")
+	}
+	if g.due > 0 {
+		o.next = r.cfg.Clock() // what was polled may be due again soon, and not all may have been
+	}
+	return o
+}
+
+// giveUpAll publishes side by side, so that the log can take many at once.
+func (r *Reconciler) giveUpAll(ctx context.Context, list []giveUp) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4 * r.cfg.Workers)
+	for _, x := range list {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error { return r.abandon(ctx, x) })
+	}
+	return g.Wait()
+}
+
+// pollAll works on accounts side by side and on the messages of each one after
+// the other. reached is false if there were polls and WeChat answered none.
+func (r *Reconciler) pollAll(ctx context.Context, jobs []job) (reached bool, err error) {
+	h := horizon{limit: r.cfg.Workers}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.cfg.Workers)
+	now := r.cfg.Clock()
+	for _, j := range jobs {
+		if ctx.Err() != nil || h.dark() {
+			break
+		}
+		a := r.accounts.get(j.appid, now)
+		g.Go(func() error { return r.work(ctx, a, j.asks, &h) })
+	}
+	err = g.Wait()
+	return h.reached(), err
+}
+
+// work polls messages of one account until its allowance is used up.
+func (r *Reconciler) work(ctx context.Context, a *account, asks []ask, h *horizon) error {
+	for _, x := range asks {
+		if h.dark() || !r.admit(ctx, a) {
+			return ctx.Err()
+		}
+		ans, more, err := r.poll(ctx, a, x.Pending)
+		if err != nil {
+			return err
+		}
+		h.saw(ans.result != resultUnreachable)
+		if !more {
+			return nil
+		}
+	}
+	return nil
+}
+
+// horizon notices that WeChat as a whole cannot be reached: a timeout for every
+// account in turn would hold up a round for hours.
+type horizon struct {
+	limit int // failures in a row
+
+	mu       sync.Mutex
+	row      int
+	answered int
+	failed   int
+}
+
+func (h *horizon) saw(answer bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if answer {
+		h.answered++
+		h.row = 0
+		return
+	}
+	h.failed++
+	h.row++
+}
+
+func (h *horizon) dark() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.row >= h.limit
+}
+
+func (h *horizon) reached() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.answered > 0 || h.failed == 0
+}
+
+// ableSince is since when rounds can be done, if one can be done now. After a
+// break that was long enough to matter, the grace of what became overdue
+// meanwhile starts anew.
+func (r *Reconciler) ableSince(now time.Time) time.Time {
+	if r.since.IsZero() || !r.broken.IsZero() && now.Sub(r.broken) >= r.cfg.Schedule.settle() {
+		return now
+	}
+	return r.since
+}
+
+// interrupted notes that rounds cannot be done.
+func (r *Reconciler) interrupted(now time.Time) {
+	if r.broken.IsZero() {
+		r.broken = now
+	}
+}
+
+// pause is the time until the next round.
+func (r *Reconciler) pause(start, now, next time.Time) time.Duration {
+	at := start.Add(r.cfg.IdleInterval)
+	if !next.IsZero() {
+		at = earlier(at, next)
+	}
+	return max(later(at, start.Add(r.cfg.RoundInterval)).Sub(now), 0)
+}
+
+// conclude reports a round in metrics, readiness and the log.
+func (r *Reconciler) conclude(o outcome, now time.Time) {
+	r.metrics.rounds.WithLabelValues(o.result).Inc()
+	r.metrics.show(r.accounts, r.accounts.forget(now), now)
+	r.recent.forget(now.Add(-r.cfg.ForgetAfter))
+	switch o.result {
+	case roundOK:
+		r.metrics.lastRound.Set(float64(now.UnixMilli()) / 1000)
+		r.setReady(nil)
+		return
+	case roundUnreachable, roundPublishFailed:
+	default:
+		r.interrupted(now)
+	}
+	r.setReady(fmt.Errorf("the last round failed: %w", o.err))
+	r.log.Warn("round failed; it is tried again", "result", o.result, "error", o.err)
+}
