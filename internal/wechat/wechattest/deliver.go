@@ -12,6 +12,7 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -224,11 +225,16 @@ var errHungUp = errors.New("connection broken by plan")
 func (s *Simulator) post(ctx context.Context, e envelope, hangUp bool, a *Attempt) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if hangUp {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			WroteRequest: func(httptrace.WroteRequestInfo) { cancel(errHungUp) },
-		})
-	}
+	var written atomic.Bool
+	defer func() { a.Written = written.Load() }()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			written.Store(i.Err == nil)
+			if hangUp {
+				cancel(errHungUp)
+			}
+		},
+	})
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(e.body))
 	if err != nil {
 		return fmt.Errorf("push: %w", withoutURL(err))

@@ -49,7 +49,7 @@ func demoHistory(seed uint64, accounts []Account) []Past {
 		mix := Mix{Seed: seed, Weights: weights}
 		for day := historyDays; day >= 1; day-- {
 			d := draw(seed, "history", a.AppID, day)
-			for n := int64(0); n < demoSends(d, a); n++ {
+			for n := range demoSends(d, a) {
 				send := Send{Audience: demoAudience(d, a), MsgType: "mpnews", Label: pick(d, labels)}
 				p := mix.Plan(Call{AppID: a.AppID, Ordinal: int64(day)*10 + n}).Told(History)
 				// One account's operator does not record everything.
@@ -132,7 +132,7 @@ func demoLive(accounts []Account) []Step {
 	at(12, travel, Tag(101), "重复提交", Refused(45065))
 	at(12, books, Tag(2), "前所未见", Odd("send partial"))
 	at(13, kids, Tag(100), "断线重连", Success().HungUp(1))
-	at(13, food, Tag(8), "多出三人", Success().As("more left than addressed").With(Counts{Total: 500, Filter: 503, Sent: 503}))
+	at(13, food, OpenIDs(500), "多出三人", Success().As("more left than addressed").With(Counts{Total: 500, Filter: 503, Sent: 503}))
 	at(14, news, All(), "后台手工群发", Success().Told(Unrecorded).As("console, unrecorded"))
 	steps[len(steps)-1].Send.Console = true
 	at(15, books, Tag(100), "无人知晓", Success().Never().Told(Unrecorded).As("unrecorded, no callback"))

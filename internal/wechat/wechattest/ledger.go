@@ -47,8 +47,8 @@ type Entry struct {
 	// Taken means that the receiver said success at least once, whether or not
 	// the answer reached us.
 	Taken bool `json:"taken"`
-	// Uncertain means that it never said so, but may have taken a push whose
-	// answer was cut off.
+	// Uncertain means that it never said so, but may have taken a push all the
+	// same: the answer was cut off, or was a 5xx after a deadline of its own.
 	Uncertain   bool       `json:"uncertain,omitempty"`
 	TakenAt     *time.Time `json:"taken_at,omitempty"`
 	Pushes      int        `json:"pushes"`
@@ -140,7 +140,7 @@ func (e *Entry) count(p *push) {
 			if at := a.At.Add(a.Took); e.TakenAt == nil || at.Before(*e.TakenAt) {
 				e.TakenAt = &at
 			}
-		case a.Status == 0:
+		case a.Written && (a.Status == 0 || a.Status >= 500):
 			e.Uncertain = true
 		}
 	}

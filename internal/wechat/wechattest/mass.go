@@ -65,7 +65,7 @@ func (s *Simulator) submitted(a *account, to Audience, b massBody, body json.Raw
 		// send within 24 h does not send it again.
 		key = "digest " + sign(string(body))
 	}
-	m, refused := s.submit(a, send, key, s.cfg.Clock(), nil)
+	m, refused := s.submit(a, submission{Send: send, key: key, at: s.cfg.Clock()})
 	if m == nil {
 		return nil, refused
 	}

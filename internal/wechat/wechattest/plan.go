@@ -193,11 +193,11 @@ func Admin(code ErrCode) Plan {
 	return p
 }
 
-// DeletedAfterSuccess is the odd case of the wild: send success with 8, 0, 0, 0,
-// and mass/get says DELETE.
+// DeletedAfterSuccess is the odd case of the wild: send success, but nobody
+// remained to send to (8, 0, 0, 0 was seen), and mass/get says DELETE.
 func DeletedAfterSuccess() Plan {
 	p := newPlan("deleted after success", StatusSuccess)
-	p.Counts = &Counts{Total: 8}
+	p.FilterShare = 1
 	p.DeletedAfter = time.Second
 	return p
 }
@@ -228,7 +228,7 @@ func (p Plan) Never() Plan { return p.but("no callback", func(p *Plan) { p.Callb
 // Lost drops the callback, and mass/get does not know the end either: it says
 // SENDING, or "40059", forever.
 func (p Plan) Lost(poll string) Plan {
-	return p.Never().but("no answer", func(p *Plan) { p.Poll = poll })
+	return p.Never().but("mass/get never beyond "+poll, func(p *Plan) { p.Poll = poll })
 }
 
 // Held keeps the callback until [Simulator.Release].

@@ -47,6 +47,7 @@ type Attempt struct {
 	Status  int           `json:"status,omitempty"` // HTTP status; 0 if there was no answer
 	Reply   string        `json:"reply,omitempty"`  // the answer's body, clipped
 	Error   string        `json:"error,omitempty"`
+	Written bool          `json:"written"`        // the whole request went out
 	Success bool          `json:"success"`        // the receiver answered with success
 	Lost    bool          `json:"lost,omitempty"` // but the answer never reached us, by plan
 }

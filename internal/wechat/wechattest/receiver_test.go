@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -228,3 +229,49 @@ func arrange(t *testing.T, s *Simulator, appid string, plans ...Plan) {
 		t.Fatal(err)
 	}
 }
+
+// handlerTransport answers requests by a handler, without a network.
+type handlerTransport struct{ http.Handler }
+
+func (h handlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
+// checkOther checks the head of a push that reports no mass send, and that text
+// survives the rendering.
+func checkOther(t *testing.T, format Format, clear []byte) {
+	t.Helper()
+	var p struct {
+		ToUserName, FromUserName, MsgType, Event, Content string
+		CreateTime, MsgId, MsgID                          int64
+		PublishEventInfo                                  struct {
+			ID   int64 `xml:"publish_id" json:"publish_id"`
+			Fail []int `xml:"fail_idx" json:"fail_idx"`
+			Item []struct {
+				URL string `xml:"article_url" json:"article_url"`
+			} `xml:"article_detail>item" json:"-"`
+		}
+	}
+	if format == JSON {
+		// Quoted numbers are made bare, as a lenient reader would.
+		clear = []byte(quotedNumber.ReplaceAllString(string(clear), `$1$2`))
+		if err := json.Unmarshal(clear, &p); err != nil {
+			t.Fatalf("%v: %s", err, clear)
+		}
+	} else if err := xml.Unmarshal(clear, &p); err != nil {
+		t.Fatalf("%v: %s", err, clear)
+	}
+	if p.ToUserName == "" || p.FromUserName == "" || p.CreateTime == 0 {
+		t.Errorf("head of %s", clear)
+	}
+	if p.MsgType == "text" && p.Content != "a <b> & ]]> \"c\"" {
+		t.Errorf("content %q", p.Content)
+	}
+	if p.Event == "PUBLISHJOBFINISH" && p.PublishEventInfo.ID == 0 {
+		t.Errorf("publication %s", clear)
+	}
+}
+
+var quotedNumber = regexp.MustCompile(`([:,\[])"(\d+)"`)

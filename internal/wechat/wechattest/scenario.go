@@ -117,12 +117,7 @@ func (s *Simulator) submitAs(appid string, send Send, p Plan) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	a.arranged = append([]Plan{p}, a.arranged...)
-	m, refused := s.submit(a, send, send.ClientMsgID, s.cfg.Clock(), nil)
-	if m == nil {
-		return Receipt{}, refused
-	}
-	return m.Receipt, nil
+	return s.receipt(a, submission{Send: send, key: send.ClientMsgID, at: s.cfg.Clock(), plan: &p})
 }
 
 func (op Operator) record(ctx context.Context, receipts []Receipt) error {

@@ -118,11 +118,7 @@ func (s *Simulator) Submit(appid string, send Send) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	m, refused := s.submit(a, send, send.ClientMsgID, s.cfg.Clock(), nil)
-	if m == nil {
-		return Receipt{}, refused
-	}
-	return m.Receipt, nil
+	return s.receipt(a, submission{Send: send, key: send.ClientMsgID, at: s.cfg.Clock()})
 }
 
 // Backdate makes history: a send of the past, whose job ended in the past and
@@ -134,7 +130,21 @@ func (s *Simulator) Backdate(appid string, send Send, p Plan, at time.Time) (Rec
 	if err != nil {
 		return Receipt{}, err
 	}
-	m, refused := s.submit(a, send, send.ClientMsgID, at, &p)
+	return s.receipt(a, submission{Send: send, key: send.ClientMsgID, at: at, plan: &p, backdated: true})
+}
+
+// submission is a send on its way in.
+type submission struct {
+	Send
+	key       string // what makes it the same as another; empty for nothing
+	at        time.Time
+	plan      *Plan // nil: as arranged
+	backdated bool
+}
+
+// receipt submits on behalf of a caller in this process. The lock is held.
+func (s *Simulator) receipt(a *account, sub submission) (Receipt, error) {
+	m, refused := s.submit(a, sub)
 	if m == nil {
 		return Receipt{}, refused
 	}
@@ -142,30 +152,30 @@ func (s *Simulator) Backdate(appid string, send Send, p Plan, at time.Time) (Rec
 }
 
 // submit takes a send. It returns the message that now stands for it, if any,
-// and the error that the caller is told, if any: after a 45065 both.
-// A given plan makes it a backdated one. The lock is held.
-func (s *Simulator) submit(a *account, send Send, clientKey string, at time.Time, given *Plan) (*message, *APIError) {
-	if err := a.checkSend(&send); err != nil {
+// and the error that the caller is told, if any: after a 45065 both. The lock
+// is held.
+func (s *Simulator) submit(a *account, sub submission) (*message, *APIError) {
+	if err := a.checkSend(&sub.Send); err != nil {
 		return nil, err
 	}
-	if known, ok := a.clients[clientKey]; ok && clientKey != "" && at.Sub(known.at) < clientWindow {
+	if known, ok := a.clients[sub.key]; ok && sub.key != "" && sub.at.Sub(known.at) < clientWindow {
 		return a.messages[known.msgID], refusal(45065)
 	}
 	a.ordinals++
-	p := given
-	if p == nil {
-		p = s.plan(a, send)
+	if sub.plan == nil {
+		p := s.plan(a, sub.Send)
+		sub.plan = &p
 	}
 	var refused *APIError
-	if p.Submit != 0 {
-		refused = refusal(p.Submit)
-		if p.Submit != 45065 {
+	if sub.plan.Submit != 0 {
+		refused = refusal(sub.plan.Submit)
+		if sub.plan.Submit != 45065 {
 			return nil, refused
 		}
 	}
-	m := s.accept(a, send, *p, at, given != nil)
-	if clientKey != "" {
-		a.clients[clientKey] = client{msgID: m.MsgID, at: at}
+	m := s.accept(a, sub)
+	if sub.key != "" {
+		a.clients[sub.key] = client{msgID: m.MsgID, at: sub.at}
 	}
 	s.schedule(a, m)
 	return m, refused
@@ -213,51 +223,56 @@ func knownMsgType(t string) bool {
 }
 
 // plan takes what was foreseen for the send, else asks the configuration.
-func (s *Simulator) plan(a *account, send Send) *Plan {
+func (s *Simulator) plan(a *account, send Send) Plan {
 	if p, ok := a.foreseen[send.ClientMsgID]; ok {
 		delete(a.foreseen, send.ClientMsgID)
-		return &p
+		return p
 	}
 	if len(a.arranged) > 0 {
 		p := a.arranged[0]
 		a.arranged = a.arranged[1:]
-		return &p
+		return p
 	}
-	p := s.cfg.Plans(Call{AppID: a.AppID, Ordinal: a.ordinals, Audience: send.Audience, MsgType: send.MsgType})
-	return &p
+	return s.cfg.Plans(Call{AppID: a.AppID, Ordinal: a.ordinals, Audience: send.Audience, MsgType: send.MsgType})
 }
 
 // accept gives a send its ids and its fate.
-func (s *Simulator) accept(a *account, send Send, p Plan, at time.Time, backdated bool) *message {
+func (s *Simulator) accept(a *account, sub submission) *message {
+	p := *sub.plan
 	d := draw(s.cfg.Seed, "message", a.AppID, a.ordinals)
 	m := &message{
 		Receipt: Receipt{
-			AppID: a.AppID, MsgID: a.nextID(send), SubmittedAt: at, Audience: send.Audience, MsgType: send.MsgType,
-			ClientMsgID: send.ClientMsgID, Label: send.Label, Campaign: send.Campaign,
+			AppID: a.AppID, MsgID: a.nextID(sub.Send), SubmittedAt: sub.at, Audience: sub.Audience, MsgType: sub.MsgType,
+			ClientMsgID: sub.ClientMsgID, Label: sub.Label, Campaign: sub.Campaign,
 			Chase: p.Record == Recorded, Record: p.Record,
 		},
-		ordinal: a.ordinals, console: send.Console, backdated: backdated, plan: p,
-		counts: p.counts(d, send.Audience.Size),
+		ordinal: a.ordinals, console: sub.Console, backdated: sub.backdated, plan: p,
+		counts: p.counts(d, sub.Audience.Size),
 		style:  drawStyle(d, a.Format),
 	}
 	if p.Submit != 45065 {
-		m.MsgDataID = 2247483648 + a.ordinals
+		m.MsgDataID = 2_247_483_648 + a.ordinals
 	}
 	if p.Style != nil {
 		m.style = *p.Style
 	}
-	m.articles = articleURLs(d, p, send.MsgType)
-	after, deleted := p.After, p.DeletedAfter
-	if !backdated {
-		after, deleted = s.cfg.scaled(after), s.cfg.scaled(deleted)
-	}
-	m.endsAt = at.Add(after)
-	if deleted > 0 {
-		m.deletedAt = m.endsAt.Add(deleted)
-	}
+	m.articles = articleURLs(d, p, sub.MsgType)
+	s.date(m)
 	a.messages[m.MsgID] = m
 	a.sent = append(a.sent, m)
 	return m
+}
+
+// date fixes when the message's job ends and when it is deleted.
+func (s *Simulator) date(m *message) {
+	after, deleted := m.plan.After, m.plan.DeletedAfter
+	if !m.backdated {
+		after, deleted = s.cfg.scaled(after), s.cfg.scaled(deleted)
+	}
+	m.endsAt = m.SubmittedAt.Add(after)
+	if deleted > 0 {
+		m.deletedAt = m.endsAt.Add(deleted)
+	}
 }
 
 // nextID gives the msg_id. WeChat counts per account from the same numbers, so
