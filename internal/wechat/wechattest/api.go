@@ -148,10 +148,10 @@ func (s *Simulator) handleClear(a *account, body json.RawMessage) (map[string]an
 	}
 	a.usage.clears++
 	clear(a.usage.used)
-	return ok(), nil
+	return done(), nil
 }
 
-func ok() map[string]any { return map[string]any{"errcode": 0, "errmsg": "ok"} }
+func done() map[string]any { return map[string]any{"errcode": 0, "errmsg": "ok"} }
 
 // deniedIP names the caller, as WeChat does.
 func deniedIP(r *http.Request) *APIError {

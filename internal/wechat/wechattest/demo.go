@@ -100,7 +100,7 @@ func demoLive(accounts []Account) []Step {
 
 	at(0, news, All(), "今日早报", Success().Redelivered(1))
 	at(0, food, Tag(100), "火锅季开锅", Success())
-	at(1, books, All(), "四月书单", Partial())
+	at(1, books, All(), "本月书单", Partial())
 	steps = append(steps, demoCampaign(travel)...)
 	at(2, kids, Tag(2), "疫苗接种提醒", Success().Twice())
 	push(2, kids, "text")
@@ -126,7 +126,7 @@ func demoLive(accounts []Account) []Step {
 	at(10, food, OpenIDs(1_500), "一直在发", Success().Lost(PollSending))
 	at(10, books, Tag(101), "迟到的书评", Success().Late(90*time.Minute))
 	at(10, travel, Tag(2), "迟到的审核", Rejected(20006).Late(80*time.Minute))
-	at(11, kids, All(), "春季体检", Filtered())
+	at(11, kids, All(), "儿童体检", Filtered())
 	at(11, food, Tag(2), "老格式", Success().OldForm())
 	push(11, books, "publish")
 	at(12, travel, Tag(101), "重复提交", Refused(45065))

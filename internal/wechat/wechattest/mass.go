@@ -165,5 +165,5 @@ func (s *Simulator) handleDelete(a *account, body json.RawMessage) (map[string]a
 	if q.Article == 0 || len(m.articles) <= 1 {
 		m.deletedAt = s.cfg.Clock()
 	}
-	return ok(), nil
+	return done(), nil
 }

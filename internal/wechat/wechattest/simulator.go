@@ -193,3 +193,42 @@ func (s *Simulator) account(appid string) (*account, error) {
 
 // scaled turns one of WeChat's delays into ours.
 func (c Config) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / c.Scale) }
+
+// Stats tell how far the play is.
+type Stats struct {
+	Messages  int   // accepted sends
+	Due       int   // pushes to be delivered, now or later
+	Held      int   // pushes kept back
+	Delivered int   // pushes answered with success
+	GivenUp   int   // pushes given up
+	Attempts  int   // tries to deliver
+	Polls     int64 // calls of mass/get about messages that exist
+}
+
+// Stats counts messages and pushes as of now.
+func (s *Simulator) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var n Stats
+	for _, a := range s.accounts {
+		n.Messages += len(a.sent)
+		for _, m := range a.sent {
+			n.Polls += m.polls
+		}
+	}
+	for _, p := range s.pushes {
+		n.Attempts += len(p.attempts)
+		switch p.state {
+		case PushDue:
+			n.Due++
+		case PushHeld:
+			n.Held++
+		case PushDelivered:
+			n.Delivered++
+		case PushGivenUp:
+			n.GivenUp++
+		case PushNever:
+		}
+	}
+	return n
+}
