@@ -288,8 +288,8 @@ func (e *Engine) Pid() int {
 	return e.current.cmd.Process.Pid
 }
 
-// Exited gets a value when the engine has ended for good: an error if it can
-// not be restarted, nil after Close.
+// Exited gets a value when the engine has ended for good, an error if it can
+// not be restarted and nil after Close, and is closed then.
 func (e *Engine) Exited() <-chan error { return e.exited }
 
 // Close stops the engine, waits until it has ended and lets go of the

@@ -19,13 +19,21 @@ import (
 	"time"
 )
 
-// The library that is installed. A new version means new files in npm/ (the
-// lock pins the package and its integrity) and these three lines.
-const (
-	libraryVersion = "26.7.3-stable.1"
-	librarySHA256  = "36ad4e999882821ef13cf2d0f52c93f48e6ee1b4498b35a201c23ce4b8d15bf5"
-	librarySize    = 566330096 // bytes
-)
+// libraryVersion is that of the npm package. A new version means new files in
+// npm/, where the lock pins the package and its integrity, and a new checksum.
+const libraryVersion = "26.7.3-stable.1"
+
+// checksum identifies a library file.
+type checksum struct {
+	sha256 string
+	size   int64 // bytes
+}
+
+// libraryChecksum is that of libchdb.so of libraryVersion.
+var libraryChecksum = checksum{
+	sha256: "36ad4e999882821ef13cf2d0f52c93f48e6ee1b4498b35a201c23ce4b8d15bf5",
+	size:   566330096,
+}
 
 // libraryFile is where npm puts the library, below the directory of package.json.
 var libraryFile = filepath.Join("node_modules", "@chdb", "lib-linux-x64-gnu", "libchdb.so")
@@ -78,8 +86,10 @@ type Installer struct {
 	// NPM is the command. Default: npm from PATH.
 	NPM string
 	// Progress is called a few times per second while there is something to
-	// tell; nil: nobody wants to know.
+	// tell, never twice at a time; nil: nobody wants to know.
 	Progress func(InstallProgress)
+
+	want checksum // for tests; default: libraryChecksum
 }
 
 // Install installs into the user's cache with [Installer] and returns the path
@@ -116,9 +126,12 @@ func (i Installer) Install(ctx context.Context) (string, error) {
 		}
 		i.CacheDir = dir
 	}
+	if i.want == (checksum{}) {
+		i.want = libraryChecksum
+	}
 	dir := filepath.Join(i.CacheDir, "engine-"+libraryVersion)
 	library := filepath.Join(dir, libraryFile)
-	if isVerified(dir) {
+	if i.isVerified(dir) {
 		return library, nil
 	}
 	if err := os.MkdirAll(i.CacheDir, 0o755); err != nil {
@@ -129,7 +142,7 @@ func (i Installer) Install(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer lock.Close()
-	if isVerified(dir) { // somebody else did it while we waited
+	if i.isVerified(dir) { // somebody else did it while we waited
 		return library, nil
 	}
 	if err := i.install(ctx, dir); err != nil {
@@ -244,7 +257,7 @@ func (i Installer) watchSize(dir string) (stop func()) {
 		tick := time.NewTicker(250 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			i.report(StageDownloading, min(dirSize(dir), librarySize), librarySize)
+			i.report(StageDownloading, min(dirSize(dir), i.want.size), i.want.size)
 			select {
 			case <-quit:
 				return
@@ -300,7 +313,7 @@ type verified struct {
 
 // isVerified says whether the library in a directory is the one that was
 // checked there. Hashing half a gigabyte takes seconds, so that is done once.
-func isVerified(dir string) bool {
+func (i Installer) isVerified(dir string) bool {
 	data, err := os.ReadFile(filepath.Join(dir, verifiedFile))
 	if err != nil {
 		return false
@@ -310,7 +323,7 @@ func isVerified(dir string) bool {
 		return false
 	}
 	info, err := os.Stat(filepath.Join(dir, libraryFile))
-	return err == nil && mark.SHA256 == librarySHA256 &&
+	return err == nil && mark.SHA256 == i.want.sha256 &&
 		mark.Size == info.Size() && mark.Modified.Equal(info.ModTime())
 }
 
@@ -328,8 +341,8 @@ func (i Installer) verify(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot verify the library: %w", err)
 	}
-	if sum != librarySHA256 {
-		return fmt.Errorf("%w: sha256 of %s is %s, not %s", ErrIntegrity, filepath.Base(path), sum, librarySHA256)
+	if sum != i.want.sha256 {
+		return fmt.Errorf("%w: sha256 of %s is %s, not %s", ErrIntegrity, filepath.Base(path), sum, i.want.sha256)
 	}
 	mark, err := json.Marshal(verified{SHA256: sum, Size: info.Size(), Modified: info.ModTime()})
 	if err != nil {

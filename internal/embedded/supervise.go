@@ -21,13 +21,15 @@ const (
 // itself, until Close or until that makes no sense.
 func (e *Engine) supervise() {
 	defer close(e.done)
+	defer close(e.exited)
 	pause := firstPause
 	for {
-		began := time.Now()
-		proc := e.running()
+		began, proc := time.Now(), e.running()
 		select {
 		case <-proc.done:
 		case <-e.closing.Done():
+		}
+		if e.closing.Err() != nil {
 			e.closeErr = proc.stop(e.config.StopTimeout)
 			e.exited <- nil
 			return
@@ -36,16 +38,10 @@ func (e *Engine) supervise() {
 		if time.Since(began) > stable {
 			pause = firstPause
 		}
-		if e.closing.Err() == nil {
-			e.logger.Error("the local ClickHouse is gone and is started again", "err", proc.exit, "pause", pause)
-		}
+		e.logger.Error("the local ClickHouse is gone and is started again", "err", proc.exit, "pause", pause)
 		var err error
 		if pause, err = e.restart(pause); err != nil {
 			e.exited <- err
-			return
-		}
-		if e.closing.Err() != nil {
-			e.exited <- nil
 			return
 		}
 	}
