@@ -1,0 +1,58 @@
+# Everything that is needed is installed by the targets themselves: Go modules
+# by go, the local ClickHouse engine by npm. `make help` lists the targets.
+
+GO        ?= go
+BIN       := bin
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+GOBUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)"
+TESTFLAGS ?=
+PKGS      ?= ./...
+GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+
+export QUNFA_LOCALENGINE := $(CURDIR)/$(BIN)/localengine
+
+.PHONY: help build demo up test test-race test-containers fuzz bench lint fmt clean FORCE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build all programs into bin/
+	@echo "building into $(BIN)/ (the first time, Go downloads the modules)"
+	@mkdir -p $(BIN)
+	@$(GOBUILD) -o $(BIN)/ ./cmd/...
+
+demo: build ## run everything against a simulated WeChat and compare the figures with its ledger
+	@$(BIN)/qunfa demo $(DEMOFLAGS)
+
+up: build ## run everything on this machine for real accounts: qunfa.yaml says which
+	@$(BIN)/qunfa up --config $(or $(CONFIG),qunfa.yaml)
+
+test: build ## run all tests on the embedded broker and the real ClickHouse engine
+	@$(BIN)/qunfa engine install
+	@$(GO) vet ./...
+	@$(GO) test -timeout 10m $(TESTFLAGS) $(PKGS)
+
+test-race: build ## the same tests under the race detector (needs a C compiler)
+	@$(BIN)/qunfa engine install
+	@CGO_ENABLED=1 $(GO) test -race -timeout 20m $(TESTFLAGS) $(PKGS)
+
+test-containers: build ## the integration tests on Apache Kafka and ClickHouse in containers (needs Docker)
+	@$(GO) test -count=1 -timeout 15m $(TESTFLAGS) -tags containers ./test/containers
+
+fuzz: ## fuzz every boundary that takes bytes from outside, FUZZTIME (default 30s) each
+	@GO="$(GO)" FUZZTIME="$(or $(FUZZTIME),30s)" ./test/fuzz.sh
+
+bench: ## run the benchmarks
+	@$(GO) test -run '^$$' -bench . -benchmem ./internal/events ./internal/kafka ./internal/sink ./internal/wechat ./internal/clickhouse
+
+lint: ## formatting, go vet and golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run make fmt"; exit 1; }
+	@$(GO) vet ./...
+	@$(GO) run $(GOLANGCI) run ./...
+
+fmt: ## format the Go code
+	@gofmt -w $$(git ls-files '*.go')
+
+clean: ## remove what was built, and the demo's data
+	@rm -rf $(BIN) qunfa-demo

@@ -1,0 +1,142 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"qunfa/internal/config"
+	"qunfa/internal/daemon"
+	"qunfa/internal/ingest"
+	"qunfa/internal/kafka"
+)
+
+// Ingest is the service that WeChat calls.
+type Ingest struct {
+	log       *slog.Logger
+	topic     string
+	client    *kafka.Client
+	events    *kafka.Producer
+	dead      *kafka.Producer
+	directory *ingest.Directory
+	server    *ingest.Server
+}
+
+// NewIngest binds the listeners of ingest. Kafka need not be there yet.
+func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
+	o = o.forService(nameIngest)
+	s := &Ingest{log: o.Logger, topic: cfg.Kafka.Topic}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close(context.Background()))
+		}
+	}()
+	accounts, platforms, err := directoryOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if s.directory, err = ingest.NewDirectory(accounts, platforms); err != nil {
+		return nil, err
+	}
+	if s.client, err = NewKafka(cfg, o); err != nil {
+		return nil, err
+	}
+	if s.events, err = NewProducer(s.client, cfg.Kafka.Topic, o); err != nil {
+		return nil, err
+	}
+	if s.dead, err = NewProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
+		return nil, err
+	}
+	s.server, err = ingest.New(ingestConfig(cfg), ingest.Deps{
+		Directory:   s.directory,
+		Publisher:   publisher{s.events},
+		DeadLetters: publisher{s.dead},
+		Logger:      o.Logger,
+		Registerer:  o.Registerer,
+		Clock:       o.Clock,
+	})
+	return s, err
+}
+
+func ingestConfig(cfg *config.Config) ingest.Config {
+	c := ingest.Config{
+		Listen:         cfg.Ingest.Listen,
+		BodyLimit:      int64(cfg.Ingest.BodyLimit),
+		PublishTimeout: cfg.Ingest.KafkaTimeout,
+		MaxClockSkew:   cfg.Ingest.TimestampWindow,
+		MaxInFlight:    cfg.Ingest.MaxInFlight,
+		Upstream:       ingest.UpstreamConfig{Timeout: cfg.Ingest.UpstreamTimeout, Queue: cfg.Ingest.UpstreamQueue},
+	}
+	if token := cfg.Ingest.APIToken.Reveal(); token != "" {
+		c.Internal = cfg.Ingest.Internal
+		c.API = ingest.APIConfig{Tokens: []string{token}, Location: cfg.Location()}
+	}
+	return c
+}
+
+// Name implements [Service].
+func (s *Ingest) Name() string { return nameIngest }
+
+// Addr is where WeChat calls.
+func (s *Ingest) Addr() string { return s.server.Addr().String() }
+
+// InternalAddr is where the record API is; empty if it is off, which it is without a token.
+func (s *Ingest) InternalAddr() string {
+	if a := s.server.InternalAddr(); a != nil {
+		return a.String()
+	}
+	return ""
+}
+
+// Run implements [Service].
+func (s *Ingest) Run(ctx context.Context) error {
+	s.server.WarnPlain()
+	if s.InternalAddr() == "" {
+		s.log.Warn("the record API is off, since ingest.api_token is not set: sends can be recorded by `qunfa record` alone")
+	}
+	s.log.Info("listening", "callbacks", s.Addr(), "record_api", s.InternalAddr())
+	return s.server.Run(ctx)
+}
+
+// AddTo implements [Service].
+func (s *Ingest) AddTo(a *daemon.Admin) {
+	a.AddCheck("ingest.kafka", func(ctx context.Context) error {
+		if err := s.events.Healthy(); err != nil {
+			return s.client.Diagnose(ctx, err)
+		}
+		if err := s.client.Ready(ctx, s.topic); err != nil {
+			return s.client.Diagnose(ctx, err)
+		}
+		return nil
+	})
+}
+
+// Reload implements [Service].
+func (s *Ingest) Reload(_ context.Context, cfg *config.Config) error {
+	accounts, platforms, err := directoryOf(cfg)
+	if err != nil {
+		return err
+	}
+	return s.directory.Replace(accounts, platforms)
+}
+
+// Close implements [Service].
+func (s *Ingest) Close(ctx context.Context) error {
+	var errs []error
+	if s.server != nil {
+		errs = append(errs, s.server.Close())
+	}
+	for _, p := range []*kafka.Producer{s.events, s.dead} {
+		if p != nil {
+			errs = append(errs, p.Close(ctx))
+		}
+	}
+	if s.client != nil {
+		s.client.Close()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	return nil
+}

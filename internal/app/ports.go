@@ -1,0 +1,156 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"qunfa/internal/clickhouse"
+	"qunfa/internal/events"
+	"qunfa/internal/ingest"
+	"qunfa/internal/kafka"
+	"qunfa/internal/reconcile"
+	"qunfa/internal/sink"
+)
+
+// publisher lets ingest and reconcile write through a producer.
+type publisher struct{ producer *kafka.Producer }
+
+// errDown is the answer while Kafka is known to be down: trying would only use
+// up the seconds that WeChat waits.
+var errDown = errors.New("kafka cannot be reached at the moment")
+
+func (p publisher) Publish(ctx context.Context, r events.Record) error {
+	if p.producer.Down() {
+		return errDown
+	}
+	_, err := p.producer.Produce(ctx, r)
+	switch {
+	case errors.Is(err, kafka.ErrOverloaded):
+		return fmt.Errorf("%w: %w", ingest.ErrOverloaded, err)
+	case errors.Is(err, kafka.ErrTooLarge), errors.Is(err, kafka.ErrRejected):
+		return fmt.Errorf("%w: %w", ingest.ErrTooLarge, err)
+	}
+	return err
+}
+
+// deadLetters lets the sink write to the dead-letter topic.
+type deadLetters struct{ producer *kafka.Producer }
+
+func (d deadLetters) Publish(ctx context.Context, r ...events.Record) error {
+	return d.producer.ProduceAll(ctx, r)
+}
+
+// session lets the sink read a generation.
+type session struct{ *kafka.Generation }
+
+func (s session) Poll(ctx context.Context, maxRecords, maxBytes int) (sink.Batch, error) {
+	messages, err := s.Generation.Poll(ctx, maxRecords, maxBytes)
+	if err != nil {
+		return sink.Batch{}, lost(err)
+	}
+	b := sink.Batch{Messages: messages}
+	for _, r := range s.Trimmed() {
+		b.Trimmed = append(b.Trimmed, sink.Range{Partition: r.Partition, From: r.From, To: r.To})
+	}
+	return b, nil
+}
+
+func (s session) Commit(ctx context.Context, next map[int32]int64) error {
+	return lost(s.Generation.Commit(ctx, next))
+}
+
+func lost(err error) error {
+	if errors.Is(err, kafka.ErrGenerationEnded) {
+		return fmt.Errorf("%w: %w", sink.ErrLost, err)
+	}
+	return err
+}
+
+// classify tells the sink what to do about an error of ClickHouse.
+func classify(err error) sink.Class {
+	switch clickhouse.ClassOf(err) {
+	case clickhouse.ClassAuth, clickhouse.ClassMissing, clickhouse.ClassSchema:
+		return sink.ClassPause
+	case clickhouse.ClassRow:
+		return sink.ClassRow
+	}
+	return sink.ClassRetry
+}
+
+// pendingStore lets reconcile read the projection.
+type pendingStore struct{ db *clickhouse.DB }
+
+func (s pendingStore) Pending(ctx context.Context, q reconcile.PendingQuery) ([]reconcile.Pending, error) {
+	found, err := s.db.Pending(ctx, q.SubmittedBefore, q.After, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	page := make([]reconcile.Pending, len(found))
+	for i, p := range found {
+		page[i] = reconcile.Pending(p)
+	}
+	return page, nil
+}
+
+// progress says how much of the log is in the projection.
+type progress struct {
+	client     *kafka.Client
+	topic      string
+	sinkGroup  string
+	partitions int // as it was when the topic was found; it never changes
+}
+
+func (p *progress) EndOffsets(ctx context.Context) (map[int32]int64, error) {
+	return p.client.EndOffsets(ctx, p.topic)
+}
+
+func (p *progress) SinkCommitted(ctx context.Context) (map[int32]int64, error) {
+	return p.client.CommittedOffsets(ctx, p.sinkGroup, p.topic)
+}
+
+func (p *progress) PartitionOf(appid string) int32 {
+	return kafka.PartitionFor([]byte(appid), p.partitions)
+}
+
+// Lag returns how many records the projection lacks.
+func (p *progress) Lag(ctx context.Context) (int64, error) {
+	ends, err := p.EndOffsets(ctx)
+	if err != nil {
+		return 0, err
+	}
+	committed, err := p.SinkCommitted(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var lag int64
+	for partition, end := range ends {
+		lag += max(0, end-max(0, committed[partition]))
+	}
+	return lag, nil
+}
+
+// cached answers from memory for a while: several scrapers ask at once, and
+// each answer costs the database a query.
+type cached[T any] struct {
+	mu    sync.Mutex
+	ttl   time.Duration
+	clock func() time.Time
+	at    time.Time
+	value T
+	err   error
+}
+
+func (c *cached[T]) get(ctx context.Context, make func(context.Context) (T, error)) (T, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := c.clock(); c.at.IsZero() || now.Sub(c.at) >= c.ttl || now.Before(c.at) {
+		c.value, c.err = make(ctx)
+		if ctx.Err() == nil { // an answer cut short by its asker is nobody else's
+			c.at = now
+		}
+	}
+	return c.value, c.err
+}

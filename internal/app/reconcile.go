@@ -1,0 +1,163 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"qunfa/internal/clickhouse"
+	"qunfa/internal/config"
+	"qunfa/internal/daemon"
+	"qunfa/internal/kafka"
+	"qunfa/internal/reconcile"
+	"qunfa/internal/wechat"
+)
+
+// Reconcile is the service that asks WeChat.
+type Reconcile struct {
+	cfg    *config.Config
+	log    *slog.Logger
+	client *kafka.Client
+	events *kafka.Producer
+	group  *kafka.Group
+	db     *clickhouse.DB
+	api    *wechat.Client
+	asker  *asker
+	prog   *progress
+	rcfg   reconcile.Config
+	state  health
+	worker atomic.Pointer[reconcile.Reconciler]
+}
+
+// NewReconcile connects to nothing yet.
+func NewReconcile(cfg *config.Config, o Options) (_ *Reconcile, err error) {
+	o = o.forService(nameReconcile)
+	s := &Reconcile{cfg: cfg, log: o.Logger}
+	s.state.set(errors.New("starting"))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close(context.Background()))
+		}
+	}()
+	s.rcfg = reconcileConfig(cfg, o)
+	if err := s.rcfg.Validate(); err != nil {
+		return nil, fmt.Errorf("reconcile: %w", err)
+	}
+	if s.client, err = NewKafka(cfg, o); err != nil {
+		return nil, err
+	}
+	if s.events, err = NewProducer(s.client, cfg.Kafka.Topic, o); err != nil {
+		return nil, err
+	}
+	groupConfig := kafka.GroupConfig{GroupID: cfg.Reconcile.Group, Topic: cfg.Kafka.Topic}
+	if s.group, err = kafka.NewGroup(s.client, groupConfig, o.Logger, o.Registerer); err != nil {
+		return nil, err
+	}
+	if s.db, err = OpenClickHouse(cfg, o); err != nil {
+		return nil, err
+	}
+	s.api, err = wechat.NewClient(wechat.Config{BaseURL: cfg.WeChat.BaseURL.Raw(), Logger: o.Logger, Clock: o.Clock, Registerer: o.Registerer})
+	if err != nil {
+		return nil, err
+	}
+	if s.asker, err = newAsker(s.api, cfg); err != nil {
+		return nil, err
+	}
+	s.prog = &progress{client: s.client, topic: cfg.Kafka.Topic, sinkGroup: cfg.Sink.Group}
+	return s, nil
+}
+
+func reconcileConfig(cfg *config.Config, o Options) reconcile.Config {
+	r := cfg.Reconcile
+	c := reconcile.DefaultConfig()
+	c.Instance = r.Instance
+	c.Schedule = reconcile.Schedule{
+		First:    r.FirstPoll,
+		Steps:    r.Schedule,
+		Deadline: r.GiveUpAfter,
+		Grace:    r.GiveUpAfter / 3,
+		Retry:    c.Schedule.Retry,
+	}
+	if len(r.Schedule) > 0 {
+		c.Schedule.Retry = min(c.Schedule.Retry, r.Schedule[0])
+	}
+	c.RoundInterval = min(c.RoundInterval, r.Interval)
+	c.IdleInterval = r.Interval
+	c.BarrierTimeout = r.BarrierTimeout
+	c.PollsPerMinute = float64(r.RatePerMinute)
+	c.MetricAccounts = cfg.Metrics.Accounts
+	c.Logger, c.Registerer, c.Clock = o.Logger, o.Registerer, o.Clock
+	return c
+}
+
+// Name implements [Service].
+func (s *Reconcile) Name() string { return nameReconcile }
+
+// Run implements [Service].
+func (s *Reconcile) Run(ctx context.Context) error {
+	if _, err := awaitDatabase(ctx, s.db, s.log, &s.state); err != nil {
+		return nil // ctx ended
+	}
+	err := keepTrying(ctx, s.log, "the topic "+s.cfg.Kafka.Topic, &s.state, func(ctx context.Context) (err error) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		s.prog.partitions, err = s.client.Partitions(ctx, s.cfg.Kafka.Topic)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	worker, err := reconcile.New(s.rcfg, s.prog, pendingStore{s.db}, publisher{s.events}, s.asker)
+	if err != nil {
+		return err
+	}
+	s.worker.Store(worker)
+	return s.group.Run(ctx, func(ctx context.Context, g *kafka.Generation) error {
+		return worker.Run(ctx, g)
+	})
+}
+
+// AddTo implements [Service].
+func (s *Reconcile) AddTo(a *daemon.Admin) {
+	a.AddCheck("reconcile.clickhouse", s.state.check)
+	a.AddCheck("reconcile.kafka", func(ctx context.Context) error {
+		if err := s.group.Healthy(); err != nil {
+			return s.client.Diagnose(ctx, err)
+		}
+		return nil
+	})
+	a.AddCheck("reconcile", func(context.Context) error {
+		worker := s.worker.Load()
+		if worker == nil {
+			return errors.New("waiting for ClickHouse and Kafka")
+		}
+		return worker.Ready()
+	})
+}
+
+// Reload implements [Service].
+func (s *Reconcile) Reload(_ context.Context, cfg *config.Config) error { return s.asker.reload(cfg) }
+
+// Close implements [Service].
+func (s *Reconcile) Close(ctx context.Context) error {
+	var errs []error
+	if s.events != nil {
+		errs = append(errs, s.events.Close(ctx))
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.api != nil {
+		s.api.Close()
+	}
+	if s.client != nil {
+		s.client.Close()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("reconcile: %w", err)
+	}
+	return nil
+}
