@@ -24,6 +24,7 @@ type Config struct {
 	Platforms   []Platform `yaml:"platforms"`
 
 	origin *origin // where the values came from; nil when built in Go
+	own    int     // how many Accounts are from the file itself
 }
 
 // Log says how to log.
@@ -81,12 +82,14 @@ type Ingest struct {
 	Listen          string        `yaml:"listen"`           // for WeChat
 	Internal        string        `yaml:"internal"`         // for the record API
 	APIToken        Secret        `yaml:"api_token"`        // bearer token of the record API
+	OldAPIToken     Secret        `yaml:"old_api_token"`    // taken as well, during a rotation
+	AllowUnknown    bool          `yaml:"allow_unknown"`    // record sends of accounts not listed here
 	BodyLimit       Size          `yaml:"body_limit"`       // of a callback
-	MaxInFlight     int           `yaml:"max_in_flight"`    // requests; beyond: 503 at once
+	MaxInFlight     int           `yaml:"max_in_flight"`    // callbacks; beyond: 503 at once
 	KafkaTimeout    time.Duration `yaml:"kafka_timeout"`    // WeChat waits 5 s in all
-	TimestampWindow time.Duration `yaml:"timestamp_window"` // plain mode; 0: any time
-	UpstreamTimeout time.Duration `yaml:"upstream_timeout"`
-	UpstreamQueue   int           `yaml:"upstream_queue"` // pushes passed on after their ack
+	TimestampWindow time.Duration `yaml:"timestamp_window"` // in plain mode
+	UpstreamTimeout time.Duration `yaml:"upstream_timeout"` // from the receipt of the push
+	UpstreamQueue   int           `yaml:"upstream_queue"`   // pushes passed on after their ack
 }
 
 // Sink configures the service that writes ClickHouse.
@@ -121,10 +124,12 @@ type Metrics struct {
 
 // Embedded configures the broker and the ClickHouse of qunfa up.
 type Embedded struct {
-	Dir      string `yaml:"dir"`
-	HTTP     bool   `yaml:"http"`      // ClickHouse's HTTP interface and query page
-	HTTPPort int    `yaml:"http_port"` // 0: any free port
-	TCPPort  int    `yaml:"tcp_port"`  // 0: any free port
+	Dir       string `yaml:"dir"`
+	HTTP      bool   `yaml:"http"`       // ClickHouse's HTTP interface and query page
+	HTTPPort  int    `yaml:"http_port"`  // 0: any free port
+	TCPPort   int    `yaml:"tcp_port"`   // 0: any free port
+	MaxMemory Size   `yaml:"max_memory"` // of ClickHouse
+	MaxLog    Size   `yaml:"max_log"`    // of the broker; 0: by the machine's memory
 }
 
 // Account is one Official Account.
@@ -138,7 +143,8 @@ type Account struct {
 	AppSecret      Secret   `yaml:"app_secret"`
 	TokenURL       URL      `yaml:"token_url"` // instead of AppSecret
 	TokenURLBearer Secret   `yaml:"token_url_bearer"`
-	Poll           bool     `yaml:"poll"` // default true
+	Poll           bool     `yaml:"poll"`     // default true
+	Platform       string   `yaml:"platform"` // component appid, if its callbacks come through one
 	Upstream       URL      `yaml:"upstream"`
 	UpstreamMass   bool     `yaml:"upstream_mass"` // default true
 
@@ -146,13 +152,14 @@ type Account struct {
 }
 
 // Platform is a third-party platform (第三方平台), whose one callback URL serves
-// many accounts.
+// many accounts: those that name it.
 type Platform struct {
 	ComponentAppID string   `yaml:"component_appid"`
 	Name           string   `yaml:"name"`
 	Tokens         []Secret `yaml:"tokens"`
 	AESKeys        []Secret `yaml:"aes_keys"`
-	Accounts       []string `yaml:"accounts"` // appids it may speak for; none: any
+	TokenURL       URL      `yaml:"token_url"` // for its accounts that have none
+	TokenURLBearer Secret   `yaml:"token_url_bearer"`
 	Upstream       URL      `yaml:"upstream"`
 	UpstreamMass   bool     `yaml:"upstream_mass"` // default true
 }
@@ -190,16 +197,16 @@ func defaults() *Config {
 			Listen:          "127.0.0.1:8080",
 			Internal:        "127.0.0.1:8081",
 			BodyLimit:       1 << 20,
-			MaxInFlight:     1000,
+			MaxInFlight:     512,
 			KafkaTimeout:    2 * time.Second,
-			TimestampWindow: 10 * time.Minute,
+			TimestampWindow: 5 * time.Minute,
 			UpstreamTimeout: 4 * time.Second,
-			UpstreamQueue:   1000,
+			UpstreamQueue:   1024,
 		},
 		Sink: Sink{Group: "qunfa-sink", MaxEvents: 10_000, MaxBytes: 16 << 20, Interval: time.Second},
 		Reconcile: Reconcile{
 			Group:          "qunfa-reconcile",
-			Interval:       time.Minute,
+			Interval:       15 * time.Second,
 			FirstPoll:      45 * time.Minute,
 			Schedule:       hours(0.25, 0.5, 1, 2, 4, 8, 24),
 			GiveUpAfter:    72 * time.Hour,
@@ -208,7 +215,7 @@ func defaults() *Config {
 		},
 		WeChat:   WeChat{BaseURL: MustURL("https://api.weixin.qq.com")},
 		Metrics:  Metrics{Accounts: 500},
-		Embedded: Embedded{Dir: "qunfa-data", HTTP: true, HTTPPort: 8123, TCPPort: 9000},
+		Embedded: Embedded{Dir: "qunfa-data", HTTP: true, HTTPPort: 8123, TCPPort: 9000, MaxMemory: 2 << 30},
 	}
 }
 

@@ -27,7 +27,7 @@ type decoder struct {
 	anchors map[string]ast.Node
 	problems
 	warnings []Warning
-	files    []string // secret files that were read
+	secrets  []stamp // of the secret files that were read
 }
 
 var quoted = regexp.MustCompile(`"[^"]*"`)

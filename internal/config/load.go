@@ -46,8 +46,9 @@ func (l Loader) Parse(path string, data []byte) (*Config, []Warning, error) {
 	}
 	c.derive()
 	c.absolute(d)
-	extra := l.accountsDir(c, &d.problems)
-	c.Accounts = append(c.Accounts, extra.accounts...)
+	c.own = len(c.Accounts)
+	extra := l.accountsDir(c.AccountsDir, c.origin, &d.problems)
+	c.Accounts = inherit(append(c.Accounts, extra.accounts...), c.Platforms)
 	warnings := append(d.warnings, extra.warnings...)
 	if err := d.err(); err != nil {
 		return nil, warnings, err
@@ -55,7 +56,9 @@ func (l Loader) Parse(path string, data []byte) (*Config, []Warning, error) {
 	if err := c.Validate(); err != nil {
 		return nil, warnings, err
 	}
-	return c, append(warnings, c.Warnings()...), nil
+	warnings = append(warnings, c.Warnings()...)
+	c.origin.forgetAccounts()
+	return c, warnings, nil
 }
 
 func (l Loader) decoder(path string, data []byte, o *origin) *decoder {

@@ -63,7 +63,7 @@ func (d *decoder) secretFile(path string, n ast.Node, s *Secret) {
 		return
 	}
 	name = d.abs(name)
-	d.files = append(d.files, name)
+	d.secrets = append(d.secrets, stampOf(name))
 	value, mode, err := readSecretFile(name)
 	if err != nil {
 		d.problem(ErrSecret, path, m, "%w", err)

@@ -30,6 +30,18 @@ type mark struct {
 // origin remembers where each path stands.
 type origin struct{ marks map[string]mark }
 
+// forgetAccounts gives back the memory that the places of 100,000 accounts
+// take, once nothing more is to be said about them.
+func (o *origin) forgetAccounts() {
+	marks := map[string]mark{}
+	for path, m := range o.marks {
+		if !strings.HasPrefix(path, "accounts[") && !strings.HasPrefix(path, "accounts_dir/") {
+			marks[path] = m
+		}
+	}
+	o.marks = marks
+}
+
 // place finds a path or, if it was not given, the nearest thing around it.
 func (o *origin) place(path string) Place {
 	if o == nil {

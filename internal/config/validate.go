@@ -41,7 +41,7 @@ func (c *Config) Validate() error {
 	ck.sink(&c.Sink)
 	ck.reconcile(&c.Reconcile)
 	ck.embedded(&c.Embedded)
-	ck.accounts(c.Accounts)
+	ck.accounts(c.Accounts, c.Platforms)
 	ck.platforms(c.Platforms)
 	return ck.err()
 }
@@ -123,7 +123,8 @@ func (c *checker) ingest(i *Ingest) {
 	c.require(i.BodyLimit >= 1<<10 && i.BodyLimit <= 64<<20, "ingest.body_limit", "want 1KiB to 64MiB")
 	c.require(i.MaxInFlight >= 1, "ingest.max_in_flight", "want 1 or more")
 	c.require(i.KafkaTimeout > 0 && i.KafkaTimeout <= 4*time.Second, "ingest.kafka_timeout", "want more than 0 and at most 4s, since WeChat waits 5s")
-	c.require(i.TimestampWindow >= 0, "ingest.timestamp_window", "want 0 (any time) or more")
+	c.require(i.TimestampWindow > 0, "ingest.timestamp_window", "want more than 0; 87600h takes any time")
+	c.require(i.OldAPIToken.IsZero() || !i.APIToken.IsZero(), "ingest.old_api_token", "without api_token")
 	c.require(i.UpstreamTimeout > 0 && i.UpstreamTimeout <= 4500*time.Millisecond, "ingest.upstream_timeout", "want more than 0 and at most 4.5s, since WeChat waits 5s")
 	c.require(i.UpstreamQueue >= 1, "ingest.upstream_queue", "want 1 or more")
 }
@@ -154,6 +155,8 @@ func (c *checker) embedded(e *Embedded) {
 	for path, port := range map[string]int{"embedded.http_port": e.HTTPPort, "embedded.tcp_port": e.TCPPort} {
 		c.require(port >= 0 && port <= 65535, path, "want 0 (any free port) to 65535")
 	}
+	c.require(e.MaxMemory >= 512<<20, "embedded.max_memory", "want at least 512MiB")
+	c.require(e.MaxLog == 0 || e.MaxLog >= 64<<20, "embedded.max_log", "want 0 (by the machine's memory) or at least 64MiB")
 }
 
 // accountPath is how errors name an account, wherever it came from.
@@ -164,8 +167,12 @@ func accountPath(a *Account, i int) string {
 	return fmt.Sprintf("accounts[%d]", i)
 }
 
-func (c *checker) accounts(list []Account) {
+func (c *checker) accounts(list []Account, platforms []Platform) {
 	seen := map[string]string{}
+	components := map[string]bool{}
+	for _, p := range platforms {
+		components[p.ComponentAppID] = true
+	}
 	for i := range list {
 		a := &list[i]
 		path := accountPath(a, i)
@@ -174,7 +181,20 @@ func (c *checker) accounts(list []Account) {
 		c.require(!a.AllowPlain || len(a.AESKeys) > 0, join(path, "allow_plain"), "only has a meaning beside aes_keys: without them the plain mode is all there is")
 		c.require(a.AppSecret.IsZero() || a.TokenURL.IsZero(), join(path, "token_url"), "given beside app_secret; want one of them")
 		c.require(a.TokenURLBearer.IsZero() || !a.TokenURL.IsZero(), join(path, "token_url_bearer"), "without token_url")
+		if a.Platform != "" {
+			c.platformAccount(path, a, components[a.Platform])
+		}
 	}
+}
+
+// platformAccount checks an account whose callbacks come through a platform.
+func (c *checker) platformAccount(path string, a *Account, known bool) {
+	c.require(known, join(path, "platform"), "no platform in platforms has this component_appid")
+	if a.OriginalID == "" {
+		c.problem(ErrMissing, join(path, "original_id"), "an account of a platform needs its original_id (gh_…): the appid in the URL is not signed, the original id in the body is")
+	}
+	c.require(len(a.Tokens) == 0 && len(a.AESKeys) == 0 && a.Upstream.IsZero(), path,
+		"an account of a platform uses the platform's tokens, aes_keys and upstream; leave out its own")
 }
 
 func (c *checker) platforms(list []Platform) {
@@ -187,11 +207,7 @@ func (c *checker) platforms(list []Platform) {
 			c.problem(ErrMissing, path, "a platform needs tokens and aes_keys: WeChat encrypts everything it sends to one")
 		}
 		c.callbackKeys(path, p.Tokens, p.AESKeys)
-		for j, id := range p.Accounts {
-			if err := events.CheckAppID(id); err != nil {
-				c.problem(ErrInvalid, fmt.Sprintf("%s.accounts[%d]", path, j), "%v", err)
-			}
-		}
+		c.require(p.TokenURLBearer.IsZero() || !p.TokenURL.IsZero(), join(path, "token_url_bearer"), "without token_url")
 	}
 }
 
@@ -264,8 +280,8 @@ func (c *Config) ValidateFor(s Service) error {
 		ck.problem(ErrMissing, "clickhouse.addr", "%s needs the address of ClickHouse, such as [clickhouse1:9000]", s)
 	}
 	if s == ServiceIngest || s == ServiceUp {
-		if len(c.Accounts) == 0 && len(c.Platforms) == 0 && c.AccountsDir == "" {
-			ck.problem(ErrMissing, "accounts", "%s needs at least one account, a platform or an accounts_dir", s)
+		if len(c.Accounts) == 0 && c.AccountsDir == "" {
+			ck.problem(ErrMissing, "accounts", "%s needs at least one account, or an accounts_dir", s)
 		}
 		if c.Ingest.APIToken.IsZero() {
 			ck.problem(ErrMissing, "ingest.api_token", "%s needs the bearer token of its record API, as api_token or api_token_file", s)
