@@ -48,9 +48,6 @@ func ClassOf(err error) Class {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.class
 	}
-	if errors.Is(err, ErrSchema) {
-		return ClassSchema
-	}
 	class, _ := classify(err)
 	return class
 }
@@ -61,6 +58,9 @@ func classify(err error) (Class, int32) {
 	}
 	if errors.Is(err, context.Canceled) {
 		return ClassCanceled, 0
+	}
+	if errors.Is(err, ErrSchema) {
+		return ClassSchema, 0
 	}
 	if _, ok := errors.AsType[*rowError](err); ok {
 		return ClassRow, 0

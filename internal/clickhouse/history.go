@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -87,8 +88,8 @@ func decodeAll(stored map[events.ID]events.Stored) ([]events.Event, error) {
 	evs := make([]events.Event, 0, len(stored))
 	for _, s := range stored {
 		e, err := events.DecodeStored(s)
-		if err != nil {
-			return nil, err
+		if err != nil { // it was decoded when it was stored, so by another version
+			return nil, fmt.Errorf("%w: written by another version of qunfa: %w", ErrSchema, err)
 		}
 		evs = append(evs, e)
 	}

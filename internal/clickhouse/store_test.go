@@ -79,6 +79,19 @@ func TestHistoryOfMany(t *testing.T) {
 	}
 }
 
+// An event of a later version's type cannot be folded; the sink must wait for
+// that version, neither skip the event nor set it aside.
+func TestHistoryOfNewerVersion(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, migrated(t))
+	e := f.submitted("wx1", 1, "2026-11-20T10:00:00+08:00", nil)
+	f.append(e)
+	query(t, f.db, "INSERT INTO event_rows (appid, msg_id, event_id, type, data) VALUES ('wx1', 1, 'x', 'qunfa.mass.future.v9', '{}')")
+	if _, err := f.db.History(t.Context(), []events.Key{e.Key}); clickhouse.ClassOf(err) != clickhouse.ClassSchema {
+		t.Errorf("history: %v, want an error of class schema", err)
+	}
+}
+
 func TestEndsAndCoverage(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
