@@ -1,0 +1,107 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"qunfa/internal/clickhouse"
+	"qunfa/internal/config"
+	"qunfa/internal/kafka"
+)
+
+// Migrate makes what the services need: the topics, and the database with its
+// tables, views and the names of the accounts. It can be run again at any time,
+// and beside running services. progress gets a line for everything that was
+// done or should be looked at; it may be nil.
+//
+// A part that the configuration does not name an address of is left out: Kafka
+// is often in the hands of others, who create the topics themselves.
+func Migrate(ctx context.Context, cfg *config.Config, o Options, progress func(string)) error {
+	if progress == nil {
+		progress = func(string) {}
+	}
+	if len(cfg.Kafka.Brokers) > 0 {
+		if err := ensureTopics(ctx, cfg, o, progress); err != nil {
+			return err
+		}
+	}
+	if len(cfg.ClickHouse.Addr) > 0 {
+		return migrateDatabase(ctx, cfg, o, progress)
+	}
+	return nil
+}
+
+func ensureTopics(ctx context.Context, cfg *config.Config, o Options, progress func(string)) error {
+	client, err := NewKafka(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for _, t := range topicsOf(cfg, o) {
+		if err := ensureTopic(ctx, client, t, progress); err != nil {
+			return client.Diagnose(ctx, err)
+		}
+	}
+	return nil
+}
+
+// topicsOf are the topics as they are created. Records are kept for ever: how
+// long is for the operator to say, in Kafka.
+func topicsOf(cfg *config.Config, o Options) []kafka.TopicConfig {
+	var topics []kafka.TopicConfig
+	for _, name := range []string{cfg.Kafka.Topic, cfg.Kafka.DeadTopic} {
+		t := kafka.TopicConfig{
+			Name:              name,
+			Partitions:        cfg.Kafka.Partitions,
+			ReplicationFactor: cfg.Kafka.ReplicationFactor,
+			MinInSyncReplicas: cfg.Kafka.MinInsyncReplicas,
+		}
+		if o.Embedded { // one broker, which syncs one partition after the other
+			t.Partitions, t.ReplicationFactor, t.MinInSyncReplicas = 1, 1, 1
+		}
+		topics = append(topics, t)
+	}
+	return topics
+}
+
+func ensureTopic(ctx context.Context, client *kafka.Client, t kafka.TopicConfig, progress func(string)) error {
+	warnings, err := client.EnsureTopic(ctx, t)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		progress(fmt.Sprintf("warning: topic %s: %s", t.Name, w))
+	}
+	n, err := client.WaitForTopic(ctx, t.Name)
+	if err != nil {
+		return err
+	}
+	progress(fmt.Sprintf("topic %s: %d partitions", t.Name, n))
+	return nil
+}
+
+func migrateDatabase(ctx context.Context, cfg *config.Config, o Options, progress func(string)) error {
+	db, err := OpenClickHouse(cfg, o)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	views := 0
+	err = db.Migrate(ctx, func(s clickhouse.Step) {
+		if s.Kind == clickhouse.StepView {
+			views++ // the same dozen every time: one line says it
+			return
+		}
+		progress(s.String())
+	})
+	if err != nil {
+		return err
+	}
+	progress(fmt.Sprintf("database %s: %d views", cfg.ClickHouse.Database, views))
+	accounts := storedAccounts(cfg)
+	if err := db.UpsertAccounts(ctx, accounts); err != nil {
+		return err
+	}
+	progress(fmt.Sprintf("accounts: %d", len(accounts)))
+	return nil
+}
