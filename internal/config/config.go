@@ -46,7 +46,7 @@ type Kafka struct {
 	DeadTopic         string   `yaml:"dead_topic"` // empty in the file: Topic + ".dead"
 	Partitions        int      `yaml:"partitions"` // used when the topic is created
 	ReplicationFactor int      `yaml:"replication_factor"`
-	MinInsyncReplicas int      `yaml:"min_insync_replicas"`
+	MinInsyncReplicas int      `yaml:"min_insync_replicas"` // 0 in the file: all but one
 	TLS               TLS      `yaml:"tls"`
 	SASL              SASL     `yaml:"sasl"`
 }
@@ -190,7 +190,6 @@ func defaults() *Config {
 			Topic:             "qunfa.events",
 			Partitions:        12,
 			ReplicationFactor: 3,
-			MinInsyncReplicas: 2,
 		},
 		ClickHouse: ClickHouse{Database: "qunfa", Username: "qunfa"},
 		Ingest: Ingest{

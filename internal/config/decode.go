@@ -62,7 +62,7 @@ func (d *decoder) syntaxProblem(err error) {
 	// secrets and all, and some messages quote.
 	m, message := mark{src: d.src}, "cannot be read as YAML"
 	if se, ok := errors.AsType[*yaml.SyntaxError](err); ok {
-		m, message = d.src.hiddenMark(se.Token), quoted.ReplaceAllString(se.Message, "…")
+		m, message = d.src.hiddenMark(se.Token), strings.ReplaceAll(quoted.ReplaceAllString(se.Message, "…"), "character '\t'", "a tab")
 		message += d.syntaxHint(m.line)
 	}
 	d.problem(ErrSyntax, "", m, "not valid YAML: %s", printable(message))
@@ -277,8 +277,21 @@ func (d *decoder) unknownKey(parent string, e entry, known []string) {
 	hint := "; known keys: " + strings.Join(known, ", ")
 	if k := nearest(e.key, known); k != "" {
 		hint = fmt.Sprintf("; did you mean %s?", k)
+	} else if paths := pathsOf(e.key); len(paths) > 0 {
+		hint = fmt.Sprintf("; there is %s", strings.Join(paths, " and "))
 	}
 	d.problem(ErrUnknownKey, parent, d.src.keyMark(e.token), "unknown key %s%s", clipKey(e.key), hint)
+}
+
+// pathsOf lists where a key that stands in the wrong section belongs.
+func pathsOf(key string) []string {
+	var paths []string
+	for _, p := range allPaths("", reflect.TypeFor[Config]()) {
+		if p == key || strings.HasSuffix(p, "."+key) {
+			paths = append(paths, p)
+		}
+	}
+	return paths
 }
 
 // clipKey bounds what a broken file can put into a log line.

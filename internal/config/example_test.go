@@ -112,21 +112,3 @@ func TestExampleIsComplete(t *testing.T) {
 		}
 	}
 }
-
-// allPaths lists the path of every key, without list indices.
-func allPaths(parent string, t reflect.Type) []string {
-	for t.Kind() == reflect.Slice {
-		t = t.Elem()
-	}
-	if t.Kind() != reflect.Struct {
-		return nil
-	}
-	var paths []string
-	for f := range t.Fields() {
-		if key := f.Tag.Get("yaml"); key != "" {
-			paths = append(paths, join(parent, key))
-			paths = append(paths, allPaths(join(parent, key), f.Type)...)
-		}
-	}
-	return paths
-}

@@ -78,7 +78,10 @@ func (l Loader) decoder(path string, data []byte, o *origin) *decoder {
 // derive fills in what follows from other values.
 func (c *Config) derive() {
 	if c.Kafka.DeadTopic == "" {
-		c.Kafka.DeadTopic = c.Kafka.Topic + ".dead"
+		c.Kafka.DeadTopic = deadTopicOf(c.Kafka.Topic)
+	}
+	if c.Kafka.MinInsyncReplicas == 0 {
+		c.Kafka.MinInsyncReplicas = max(1, c.Kafka.ReplicationFactor-1)
 	}
 	if c.Reconcile.Instance == "" {
 		c.Reconcile.Instance = hostName()
@@ -98,6 +101,8 @@ func (c *Config) absolute(d *decoder) {
 		*p = d.abs(*p)
 	}
 }
+
+func deadTopicOf(topic string) string { return topic + ".dead" }
 
 func hostName() string {
 	name, err := os.Hostname()

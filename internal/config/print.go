@@ -28,6 +28,11 @@ func tree(v reflect.Value) any {
 			return ""
 		}
 		return hidden
+	case Size:
+		if x == 0 {
+			return 0 // not "0", which would need quotes
+		}
+		return x.String()
 	case time.Duration:
 		return formatDuration(x)
 	case fmt.Stringer:

@@ -17,8 +17,11 @@ type source struct {
 }
 
 func newSource(name string, data []byte) *source {
-	return &source{name: name, lines: strings.Split(string(data), "\n")}
+	return &source{name: name, lines: strings.Split(lineEnds.Replace(string(data)), "\n")}
 }
+
+// lineEnds makes one of the three ends of a line that YAML knows.
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // mark is a stretch of a source that may be shown in an error.
 type mark struct {
@@ -79,27 +82,33 @@ func (m mark) place() Place {
 // harmless is what may be shown at the beginning of a line: dashes and one of
 // our own keys. In flow style, and in texts of several lines, anything else may
 // be part of a secret.
-var harmless = regexp.MustCompile(`^\s*(- +)*((` + strings.Join(allKeys(reflect.TypeFor[Config]()), "|") + `): *)?["']?`)
+var harmless = regexp.MustCompile(`^\s*(- +)*((` + strings.Join(allKeys(), "|") + `): *)?["']?`)
 
-// allKeys lists every key of the configuration.
-func allKeys(t reflect.Type) []string {
-	var keys []string
+// allPaths lists the path of every key, without list indices:
+// accounts.tokens.
+func allPaths(parent string, t reflect.Type) []string {
 	for t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
 	if t.Kind() != reflect.Struct {
 		return nil
 	}
+	var paths []string
 	for f := range t.Fields() {
-		key := f.Tag.Get("yaml")
-		if key == "" {
-			continue
+		if key := f.Tag.Get("yaml"); key != "" {
+			paths = append(paths, join(parent, key))
+			paths = append(paths, allPaths(join(parent, key), f.Type)...)
 		}
-		keys = append(keys, key)
-		if f.Type == reflect.TypeFor[Secret]() {
-			keys = append(keys, key+"_file")
-		}
-		keys = append(keys, allKeys(f.Type)...)
+	}
+	return paths
+}
+
+// allKeys lists every key that may stand in a file.
+func allKeys() []string {
+	var keys []string
+	for _, p := range allPaths("", reflect.TypeFor[Config]()) {
+		key := p[strings.LastIndexByte(p, '.')+1:]
+		keys = append(keys, key, key+"_file")
 	}
 	return keys
 }
@@ -110,7 +119,7 @@ func (m mark) excerpt() string {
 	if m.line < 1 || m.line > len(m.src.lines) || m.col < 1 {
 		return ""
 	}
-	line := []rune(strings.TrimRight(m.src.lines[m.line-1], "\r"))
+	line := []rune(m.src.lines[m.line-1])
 	start := min(m.col-1, len(line))
 	before, rest := string(line[:start]), string(line[start:])
 	caret := start
@@ -131,8 +140,8 @@ func (m mark) excerpt() string {
 // ellipsis stands for the rest of a line.
 func ellipsis(rest string) string {
 	switch {
-	case strings.TrimSpace(rest) == "":
-		return ""
+	case strings.Trim(rest, " ]},\"'") == "":
+		return rest
 	case strings.HasPrefix(rest, ":"):
 		return ": …"
 	}

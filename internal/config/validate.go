@@ -70,15 +70,16 @@ func (c *checker) remote(path, addr string) {
 	c.require(err == nil && numErr == nil && host != "" && n > 0 && n <= 65535, path, "want host:port, such as %s", "db1.example.com:9000")
 }
 
-// topicName is Kafka's rule.
-var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
+// topicName is Kafka's rule, less some room for ".dead".
+var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,240}$`)
 
 func (c *checker) kafka(k *Kafka) {
 	for i, b := range k.Brokers {
 		c.remote(fmt.Sprintf("kafka.brokers[%d]", i), b)
 	}
-	for path, topic := range map[string]string{"kafka.topic": k.Topic, "kafka.dead_topic": k.DeadTopic} {
-		c.require(topicName.MatchString(topic) && topic != "." && topic != "..", path, "want 1 to 249 letters, digits, dots, dashes and underscores")
+	c.topic("kafka.topic", k.Topic)
+	if k.DeadTopic != deadTopicOf(k.Topic) {
+		c.topic("kafka.dead_topic", k.DeadTopic)
 	}
 	c.require(k.Topic != k.DeadTopic, "kafka.dead_topic", "want another topic than kafka.topic")
 	c.require(k.Partitions >= 1 && k.Partitions <= 10_000, "kafka.partitions", "want 1 to 10000")
@@ -86,6 +87,10 @@ func (c *checker) kafka(k *Kafka) {
 	c.require(k.MinInsyncReplicas >= 1 && k.MinInsyncReplicas <= k.ReplicationFactor, "kafka.min_insync_replicas", "want 1 to replication_factor, which is %d", k.ReplicationFactor)
 	c.tls("kafka.tls", &k.TLS)
 	c.sasl("kafka.sasl", &k.SASL)
+}
+
+func (c *checker) topic(path, topic string) {
+	c.require(topicName.MatchString(topic) && topic != "." && topic != "..", path, "want 1 to 240 letters, digits, dots, dashes and underscores")
 }
 
 func (c *checker) tls(path string, t *TLS) {
@@ -152,11 +157,14 @@ func (c *checker) reconcile(r *Reconcile) {
 
 func (c *checker) embedded(e *Embedded) {
 	c.require(e.Dir != "", "embedded.dir", "want a directory")
-	for path, port := range map[string]int{"embedded.http_port": e.HTTPPort, "embedded.tcp_port": e.TCPPort} {
-		c.require(port >= 0 && port <= 65535, path, "want 0 (any free port) to 65535")
-	}
+	c.port("embedded.http_port", e.HTTPPort)
+	c.port("embedded.tcp_port", e.TCPPort)
 	c.require(e.MaxMemory >= 512<<20, "embedded.max_memory", "want at least 512MiB")
 	c.require(e.MaxLog == 0 || e.MaxLog >= 64<<20, "embedded.max_log", "want 0 (by the machine's memory) or at least 64MiB")
+}
+
+func (c *checker) port(path string, port int) {
+	c.require(port >= 0 && port <= 65535, path, "want 0 (any free port) to 65535")
 }
 
 // accountPath is how errors name an account, wherever it came from.
@@ -178,7 +186,7 @@ func (c *checker) accounts(list []Account, platforms []Platform) {
 		path := accountPath(a, i)
 		c.appID(join(path, "appid"), a.AppID, seen)
 		c.callbackKeys(path, a.Tokens, a.AESKeys)
-		c.require(!a.AllowPlain || len(a.AESKeys) > 0, join(path, "allow_plain"), "only has a meaning beside aes_keys: without them the plain mode is all there is")
+		c.require(!a.AllowPlain || len(a.AESKeys) > 0, join(path, "allow_plain"), "only means something beside aes_keys: without them the plain mode is all there is")
 		c.require(a.AppSecret.IsZero() || a.TokenURL.IsZero(), join(path, "token_url"), "given beside app_secret; want one of them")
 		c.require(a.TokenURLBearer.IsZero() || !a.TokenURL.IsZero(), join(path, "token_url_bearer"), "without token_url")
 		if a.Platform != "" {
