@@ -198,3 +198,38 @@ func FuzzDecrypt(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAnswer: whatever WeChat, or a proxy before it, answers: no panic, a result or
+// an error with a class, never both, and no error that holds the token.
+func FuzzAnswer(f *testing.F) {
+	for _, body := range []string{`{"msg_id":7,"msg_status":"SEND_SUCCESS"}`, refusal(40001), `{"quota":{"daily_limit":1,"used":0,"remain":1}}`,
+		`{"ip_list":["10.0.0.0/8"]}`, `{"access_token":"T1","expires_in":7200}`, `<html>`} {
+		f.Add(200, []byte(body))
+	}
+	f.Add(502, []byte(""))
+	const token = "a-very-secret-token"
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		if strings.Contains(string(body), token) {
+			return
+		}
+		c := (&fake{answer: func(int, call) (int, string) { return status, string(body) }}).client(t)
+		m, err := c.MassGet(t.Context(), deaf(token), 7)
+		checkAnswer(t, err, m == MassStatus{}, token)
+		_, err = c.Quota(t.Context(), deaf(token), "/a")
+		checkAnswer(t, err, err != nil, token)
+		ips, err := c.GetCallbackIP(t.Context(), deaf(token))
+		checkAnswer(t, err, len(ips) == 0, token)
+		got, err := NewStableToken(c, "wx1", "the-app-secret").Token(t.Context(), "")
+		checkAnswer(t, err, got == "", "the-app-secret")
+	})
+}
+
+func checkAnswer(t *testing.T, err error, empty bool, secret string) {
+	t.Helper()
+	if (err != nil) != empty {
+		t.Errorf("error %v, empty result: %v", err, empty)
+	}
+	if err != nil && (!slices.Contains(Classes(), Classify(err)) || strings.Contains(err.Error(), secret) || len(err.Error()) > 1000) {
+		t.Errorf("class %q of error %q", Classify(err), err)
+	}
+}
