@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -41,6 +42,7 @@ type Broker struct {
 	client   *kgo.Client // our own
 	metrics  *brokerMetrics
 
+	full      atomic.Bool // see Full
 	stop      context.CancelFunc
 	watching  sync.WaitGroup
 	closeOnce sync.Once
@@ -161,6 +163,11 @@ func logFileBytes(dir string) (size int64, err error) {
 	})
 	return size, err
 }
+
+// Full says that the log is over its cap and holds too much that is stored
+// nowhere else to be trimmed: better to refuse new records until the sink has
+// caught up. It changes at most every BrokerConfig.WatchInterval.
+func (b *Broker) Full() bool { return b.full.Load() }
 
 // Warnings is how many warnings and errors the broker has logged. More than a
 // few mean that it does not keep its promises: see the log.

@@ -262,6 +262,9 @@ func TestBrokerCap(t *testing.T) {
 			}
 			<-trimmed
 			waitFor(t, "warning", func() bool { return strings.Contains(log.String(), "over its cap") })
+			if stored == 0 {
+				waitFor(t, "sign of being full", broker.Full)
+			}
 			if got := len(readAll(t, c, max(stored-1, 0))); stored == 0 && got != 20 || stored > 0 && got != 1 {
 				t.Errorf("%d records are left", got)
 			}

@@ -21,6 +21,7 @@ func (b *Broker) watchSize(ctx context.Context) {
 		default:
 			b.metrics.logBytes.Set(float64(size))
 			warnedAt = b.limitSize(ctx, size, warnedAt)
+			b.full.Store(warnedAt > 0)
 		}
 		select {
 		case <-ctx.Done():

@@ -361,6 +361,26 @@ func TestEngineComesBack(t *testing.T) {
 	}
 }
 
+// TestEngineCloseDuringRestart closes the engine at the moment when it is
+// being started again, which must not leave a process behind.
+func TestEngineCloseDuringRestart(t *testing.T) {
+	config := engineConfig(t, t.TempDir())
+	for _, pause := range []time.Duration{0, 100 * time.Millisecond, 150 * time.Millisecond, 250 * time.Millisecond} {
+		engine := startEngine(t, config)
+		if err := syscall.Kill(engine.Pid(), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(pause) // anywhere in the restart; no moment is wrong
+		closeEngine(t, engine)
+		if alive(engine.Pid()) {
+			t.Errorf("closed after %s: process %d is still there", pause, engine.Pid())
+		}
+		if err, open := <-engine.Exited(); err != nil {
+			t.Errorf("exited: %v, %v", err, open)
+		}
+	}
+}
+
 // insertUntilError inserts one number after the other and returns the
 // first that was not acknowledged.
 func insertUntilError(ctx context.Context, conn driver.Conn, next uint64) uint64 {
