@@ -67,9 +67,9 @@ func (r *Reconciler) draw(ctx context.Context, owned map[int32]int64, since, now
 	c := clerk{Reconciler: r, owned: owned, since: since, now: now, polls: map[string][]ask{}}
 	q := PendingQuery{SubmittedBefore: c.now.Add(-r.cfg.Schedule.First), Limit: r.cfg.PageSize}
 	for {
-		page, err := r.store.Pending(ctx, q)
+		page, err := r.readPage(ctx, q)
 		if err != nil {
-			return agenda{}, fmt.Errorf("read the pending messages: %w", err)
+			return agenda{}, err
 		}
 		for _, p := range page {
 			c.file(p)
@@ -77,14 +77,24 @@ func (r *Reconciler) draw(ctx context.Context, owned map[int32]int64, since, now
 		if len(page) < q.Limit {
 			break
 		}
-		last := page[len(page)-1].Key
-		if compareKeys(last, q.After) <= 0 {
-			return agenda{}, fmt.Errorf("read the pending messages: page after %s ends with %s: not in order", q.After, last)
-		}
-		q.After = last
+		q.After = page[len(page)-1].Key
 	}
 	c.agenda.jobs = fair(c.polls, r.cfg.MaxPolls)
 	return c.agenda, nil
+}
+
+func (r *Reconciler) readPage(ctx context.Context, q PendingQuery) ([]Pending, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ReadTimeout)
+	defer cancel()
+	page, err := r.store.Pending(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("read the pending messages: %w", err)
+	}
+	if n := len(page); n > 0 && compareKeys(page[n-1].Key, q.After) <= 0 {
+		// Going on would never end.
+		return nil, fmt.Errorf("read the pending messages: page after %s ends with %s: not in order", q.After, page[n-1].Key)
+	}
+	return page, nil
 }
 
 // file puts one pending message where it belongs.

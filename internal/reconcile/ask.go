@@ -119,23 +119,30 @@ func (r *Reconciler) abandon(ctx context.Context, g giveUp) error {
 	return nil
 }
 
-// publish appends an event to the log.
+// publish appends an event to the log. One that cannot be made, as from a row that
+// holds nonsense, costs only itself.
 func (r *Reconciler) publish(ctx context.Context, now time.Time, d events.Data) error {
-	e, err := events.New(source, d)
+	rec, err := encode(now, d)
 	if err != nil {
-		return fmt.Errorf("make event of %s: %w", d.Message(), err)
-	}
-	e.ReceivedAt = now
-	rec, err := events.Encode(e)
-	if err != nil {
-		return fmt.Errorf("make event of %s: %w", d.Message(), err)
+		r.metrics.unmade.Inc()
+		r.log.Error("event cannot be made; this message is left alone for now", "message", d.Message().String(), "error", err)
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.PublishTimeout)
 	defer cancel()
 	if err := r.publisher.Publish(ctx, rec); err != nil {
-		return fmt.Errorf("publish %s of %s: %w", e.Type, e.Key, err)
+		return fmt.Errorf("publish %s of %s: %w", d.Type(), d.Message(), err)
 	}
 	return nil
+}
+
+func encode(now time.Time, d events.Data) (events.Record, error) {
+	e, err := events.New(source, d)
+	if err != nil {
+		return events.Record{}, err
+	}
+	e.ReceivedAt = now
+	return events.Encode(e)
 }
 
 // source is the CloudEvents source of all our events.

@@ -27,14 +27,14 @@ func (e *behindError) Error() string {
 // now, our own earlier events among it. The error is a [*behindError] if that
 // takes too long.
 func (r *Reconciler) barrier(ctx context.Context, owned map[int32]int64) error {
-	ends, err := r.events.EndOffsets(ctx)
+	ends, err := r.read(ctx, r.events.EndOffsets)
 	if err != nil {
 		return fmt.Errorf("read the end of the log: %w", err)
 	}
 	start := time.Now()
 	defer func() { r.metrics.barrierWait.Observe(time.Since(start).Seconds()) }()
 	for {
-		committed, err := r.events.SinkCommitted(ctx)
+		committed, err := r.read(ctx, r.events.SinkCommitted)
 		if err != nil {
 			return fmt.Errorf("read how far the sink has come: %w", err)
 		}
@@ -49,6 +49,12 @@ func (r *Reconciler) barrier(ctx context.Context, owned map[int32]int64) error {
 			return err
 		}
 	}
+}
+
+func (r *Reconciler) read(ctx context.Context, f func(context.Context) (map[int32]int64, error)) (map[int32]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.ReadTimeout)
+	defer cancel()
+	return f(ctx)
 }
 
 // mostBehind returns the owned partition that the sink is farthest behind in, if any.

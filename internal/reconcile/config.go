@@ -30,8 +30,9 @@ type Config struct {
 	// At the defaults a replica makes at most 25 in any minute, so that the
 	// account's own sends, and a second replica during a handover, fit beside it.
 	PollsPerMinute float64 // of one account: 20
-	Burst          int     // polls of one account in a row: 5
+	Burst          int     // polls of one account in a round: those of one round interval, 5
 
+	ReadTimeout    time.Duration // for one answer of the log or the projection: 30 s
 	AskTimeout     time.Duration // for one answer of WeChat: 10 s
 	PublishTimeout time.Duration // for one event to be in the log: 10 s
 
@@ -72,6 +73,7 @@ func DefaultConfig() Config {
 		PageSize:       10_000,
 		PollsPerMinute: 20,
 		Burst:          5,
+		ReadTimeout:    30 * time.Second,
 		AskTimeout:     10 * time.Second,
 		PublishTimeout: 10 * time.Second,
 		QuotaFloor:     10,
@@ -105,7 +107,9 @@ func (c Config) withDefaults() Config {
 	or(&c.MaxAbandons, d.MaxAbandons)
 	or(&c.PageSize, d.PageSize)
 	or(&c.PollsPerMinute, d.PollsPerMinute)
-	or(&c.Burst, d.Burst)
+	// As many as come in between two rounds, or the rate would not be reached.
+	or(&c.Burst, max(1, int(c.PollsPerMinute*c.RoundInterval.Minutes())))
+	or(&c.ReadTimeout, d.ReadTimeout)
 	or(&c.AskTimeout, d.AskTimeout)
 	or(&c.PublishTimeout, d.PublishTimeout)
 	or(&c.QuotaFloor, d.QuotaFloor)
@@ -135,6 +139,26 @@ func or[T comparable](v *T, d T) {
 	}
 }
 
+// Scaled returns the configuration with all waits that belong to WeChat multiplied by
+// factor, and rounds that follow as closely as that needs: a demo plays three days in a
+// minute. The barrier and the timeouts stay, for Kafka and ClickHouse do not
+// get faster; so does the rate of polls, which the real minute of WeChat limits.
+func (c Config) Scaled(factor float64) Config {
+	c = c.withDefaults()
+	scale := func(d time.Duration, least time.Duration) time.Duration {
+		return max(least, time.Duration(float64(d)*factor))
+	}
+	const tick = 100 * time.Millisecond
+	both := func(b Backoff) Backoff { return Backoff{scale(b.Initial, tick), scale(b.Max, tick)} }
+	c.Schedule = c.Schedule.Scaled(factor)
+	c.RoundInterval = scale(c.RoundInterval, 5*tick)
+	c.IdleInterval = scale(c.IdleInterval, 5*tick)
+	c.RetryBackoff, c.TokenBackoff, c.RateBackoff = both(c.RetryBackoff), both(c.TokenBackoff), both(c.RateBackoff)
+	c.BlockedRetry = scale(c.BlockedRetry, 10*tick)
+	c.QuotaInterval = scale(c.QuotaInterval, 10*tick)
+	return c
+}
+
 // Validate says what is wrong with a configuration; zero values are not.
 func (c Config) Validate() error {
 	c = c.withDefaults()
@@ -149,6 +173,7 @@ func (c Config) Validate() error {
 		{"round interval", c.RoundInterval},
 		{"barrier timeout", c.BarrierTimeout},
 		{"barrier poll", c.BarrierPoll},
+		{"read timeout", c.ReadTimeout},
 		{"ask timeout", c.AskTimeout},
 		{"publish timeout", c.PublishTimeout},
 		{"quota interval", c.QuotaInterval},

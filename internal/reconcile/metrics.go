@@ -65,6 +65,7 @@ type metrics struct {
 	due         prometheus.Gauge
 	oldest      prometheus.Gauge
 	stale       prometheus.Counter
+	unmade      prometheus.Counter
 	accounts    prometheus.Gauge
 	blocked     *prometheus.GaugeVec // class
 	quotaReads  struct{ ok, failed prometheus.Counter }
@@ -74,7 +75,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, most int) (*metrics, error) {
 	m := &metrics{
 		polls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "qunfa_polls_total", Help: "Polls of mass/get by what came back.",
+			Name: "qunfa_polls_total", Help: "Polls of mass/get by what came back; unreachable: no usable answer.",
 		}, []string{"result"}),
 		abandoned: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "qunfa_abandoned_total", Help: "Messages given up without an answer, by reason.",
@@ -101,6 +102,9 @@ func newMetrics(reg prometheus.Registerer, most int) (*metrics, error) {
 		stale: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "qunfa_reconcile_stale_rows_total", Help: "Times that the projection did not show an event of ours although the sink had committed it: a lagging database replica or a dead letter.",
 		}),
+		unmade: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "qunfa_reconcile_event_errors_total", Help: "Events that could not be made because the projection holds nonsense about a message.",
+		}),
 		accounts: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "qunfa_reconcile_accounts", Help: "Accounts asked about lately, whose limits are kept in memory.",
 		}),
@@ -123,7 +127,7 @@ func newMetrics(reg prometheus.Registerer, most int) (*metrics, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		m.polls, m.abandoned, m.rounds, m.lastRound, m.barrierWait, m.pending, m.due, m.oldest,
-		m.stale, m.accounts, m.blocked, reads, m.quota.vec,
+		m.stale, m.unmade, m.accounts, m.blocked, reads, m.quota.vec,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err

@@ -27,9 +27,11 @@ type Log interface {
 	// its last record. A partition that holds no record at all, such as one that
 	// retention has emptied, may be left out: there is nothing to wait for.
 	EndOffsets(ctx context.Context) (map[int32]int64, error)
-	// SinkCommitted returns for each partition the next offset that the sink
-	// will read: everything before it is visible in the projection. A partition
-	// without a commit may be left out or be negative.
+	// SinkCommitted returns for each partition an offset before which everything
+	// is visible in the projection: what the sink's group has committed, but not
+	// more than the database holds, since after a restored backup or a dropped
+	// database the commits are ahead until the sink has gone back. A partition of
+	// which nothing is visible may be left out or be negative.
 	SinkCommitted(ctx context.Context) (map[int32]int64, error)
 	// PartitionOf returns the partition of an account's events.
 	PartitionOf(appid string) int32

@@ -71,7 +71,7 @@ func (r *Reconciler) Run(ctx context.Context, gen Generation) error {
 			return nil
 		}
 		r.conclude(o, now)
-		if sleep(ctx, r.pause(start, now, o.next)) != nil {
+		if sleep(ctx, r.pause(start, now, o)) != nil {
 			return nil
 		}
 	}

@@ -27,12 +27,10 @@ func (r *Reconciler) round(ctx context.Context, owned map[int32]int64) outcome {
 		return outcome{result: roundLogFailed, err: err}
 	}
 	now := r.cfg.Clock()
-	since := r.ableSince(now)
-	g, err := r.draw(ctx, owned, since, now)
+	g, err := r.draw(ctx, owned, r.ableSince(now), now)
 	if err != nil {
 		return outcome{result: roundStoreFailed, err: err}
 	}
-	r.since, r.broken = since, time.Time{}
 	r.metrics.saw(&g, r.cfg.Clock())
 	if err := r.giveUpAll(ctx, g.giveUps); err != nil {
 		return outcome{result: roundPublishFailed, err: err}
@@ -46,7 +44,7 @@ func (r *Reconciler) round(ctx context.Context, owned map[int32]int64) outcome {
 		o.result, o.err = roundUnreachable, errors.New("no poll of the last round got an answer from WeChat")
 	}
 	if g.due > 0 {
-		o.next = r.cfg.Clock() // what was polled may be due again soon, and not all may have been
+		o.next = now // not all may have had their turn
 	}
 	return o
 }
@@ -152,11 +150,15 @@ func (r *Reconciler) interrupted(now time.Time) {
 	}
 }
 
-// pause is the time until the next round.
-func (r *Reconciler) pause(start, now, next time.Time) time.Duration {
+// pause is the time until the next round. Submissions that the last one did not see
+// were too young to be due, which is why it may be longer where nothing else is.
+func (r *Reconciler) pause(start, now time.Time, o outcome) time.Duration {
 	at := start.Add(r.cfg.IdleInterval)
-	if !next.IsZero() {
-		at = earlier(at, next)
+	switch {
+	case o.err != nil:
+		at = start
+	case !o.next.IsZero():
+		at = earlier(at, o.next)
 	}
 	return max(later(at, start.Add(r.cfg.RoundInterval)).Sub(now), 0)
 }
@@ -166,14 +168,15 @@ func (r *Reconciler) conclude(o outcome, now time.Time) {
 	r.metrics.rounds.WithLabelValues(o.result).Inc()
 	r.metrics.show(r.accounts, r.accounts.forget(now), now)
 	r.recent.forget(now.Add(-r.cfg.ForgetAfter))
-	switch o.result {
-	case roundOK:
+	if o.result == roundOK || o.result == roundUnreachable {
+		r.since, r.broken = r.ableSince(now), time.Time{} // we can work, be WeChat there or not
+	} else {
+		r.interrupted(now)
+	}
+	if o.err == nil {
 		r.metrics.lastRound.Set(float64(now.UnixMilli()) / 1000)
 		r.setReady(nil)
 		return
-	case roundUnreachable, roundPublishFailed:
-	default:
-		r.interrupted(now)
 	}
 	r.setReady(fmt.Errorf("the last round failed: %w", o.err))
 	r.log.Warn("round failed; it is tried again", "result", o.result, "error", o.err)
