@@ -83,6 +83,12 @@ func (l *fakeLog) all() []events.Record {
 	return append([]events.Record(nil), l.records...)
 }
 
+func (l *fakeLog) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.records = nil
+}
+
 // decoded reads the records back.
 func (l *fakeLog) decoded(t *testing.T) []events.Event {
 	t.Helper()
@@ -97,7 +103,7 @@ func (l *fakeLog) decoded(t *testing.T) []events.Event {
 	return out
 }
 
-// one returns the only event's data.
+// finished returns the only event's data.
 func (l *fakeLog) finished(t *testing.T) *events.Finished {
 	t.Helper()
 	all := l.decoded(t)
