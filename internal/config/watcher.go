@@ -173,9 +173,24 @@ func (w *Watcher) reload(ctx context.Context) {
 }
 
 // Check returns why the last reading of accounts_dir was refused, or nil. The
-// service works on with the accounts before.
+// service works on with the accounts before, so the error is one that leaves it
+// ready: its method Degraded says true.
 func (w *Watcher) Check(context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.err
+	if w.err == nil {
+		return nil
+	}
+	return refused{w.err}
 }
+
+type refused struct{ err error }
+
+func (r refused) Error() string {
+	return "older accounts are in force, since accounts_dir was refused: " + r.err.Error()
+}
+
+func (r refused) Unwrap() error { return r.err }
+
+// Degraded marks the error for /readyz.
+func (r refused) Degraded() bool { return true }

@@ -156,8 +156,12 @@ func TestWatcherKeepsTheOldWhenTheNewIsWrong(t *testing.T) {
 		} {
 			w.write("accounts.d/b.yaml", tc.text)
 			w.pass(2)
-			if err := w.Check(t.Context()); !errors.Is(err, tc.kind) {
+			err := w.Check(t.Context())
+			if !errors.Is(err, tc.kind) {
 				t.Errorf("%s: %v", name, err)
+			}
+			if d, ok := err.(interface{ Degraded() bool }); !ok || !d.Degraded() {
+				t.Errorf("%s: the service would not be ready: %v", name, err)
 			}
 		}
 		w.want([]string{"wx0=abc", "wx1=first"})

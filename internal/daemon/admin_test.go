@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -74,6 +75,7 @@ func TestReadyz(t *testing.T) {
 		{"nothing to check", nil, 200, "ready\n"},
 		{"ready", map[string]Check{"kafka": ok}, 200, "ready\nkafka: ok\n"},
 		{"degraded", map[string]Check{"spool": spool}, 200, "ready, but degraded\nspool: degraded: 3 events wait for Kafka\n"},
+		{"degraded by another package", map[string]Check{"accounts": func(context.Context) error { return fmt.Errorf("around: %w", otherDegraded{}) }}, 200, "ready, but degraded\naccounts: degraded: around: old ones\n"},
 		{"not ready", map[string]Check{"clickhouse": down}, 503, "not ready\nclickhouse: not ready: connection refused host db1\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -88,6 +90,11 @@ func TestReadyz(t *testing.T) {
 		})
 	}
 }
+
+type otherDegraded struct{}
+
+func (otherDegraded) Error() string  { return "old ones" }
+func (otherDegraded) Degraded() bool { return true }
 
 func TestReadyzJSON(t *testing.T) {
 	a := startAdmin(t, AdminConfig{})

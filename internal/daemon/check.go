@@ -10,7 +10,8 @@ import (
 )
 
 // Check says whether something that a service needs works now: nil, a
-// [Degraded], or the reason why it does not. The reason is shown to whoever
+// [Degraded] (or another error with a method Degraded that says true), or the
+// reason why it does not. The reason is shown to whoever
 // asks, so it must not contain a secret.
 type Check func(ctx context.Context) error
 
@@ -19,6 +20,15 @@ type Check func(ctx context.Context) error
 type Degraded struct{ Reason string }
 
 func (d *Degraded) Error() string { return d.Reason }
+
+// Degraded marks the error for /readyz.
+func (d *Degraded) Degraded() bool { return true }
+
+// degraded is what an error of a package that does not know this one can be.
+type degraded interface {
+	error
+	Degraded() bool
+}
 
 // Degradedf makes a [Degraded].
 func Degradedf(format string, args ...any) error {
@@ -104,8 +114,8 @@ func (n *namedCheck) outcome(err error) Result {
 		return Result{Name: n.name, Status: StatusOK}
 	}
 	status, reason := StatusNotReady, strings.Join(strings.Fields(err.Error()), " ")
-	if d, ok := errors.AsType[*Degraded](err); ok {
-		status, reason = StatusDegraded, d.Reason
+	if d, ok := errors.AsType[degraded](err); ok && d.Degraded() {
+		status = StatusDegraded
 	}
 	return Result{n.name, status, reason}
 }

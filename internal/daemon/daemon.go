@@ -21,15 +21,16 @@ var ErrStopping = errors.New("stopping")
 // [Daemon.Run].
 //
 // Shutdown, whatever caused it, cancels the context of every service, waits for
-// them, then takes the steps in the reverse order of their registration. It is
-// bounded: what does not end in its time is logged, and left behind.
+// them, does the same with what supports them ([Daemon.AddSupport]), then takes
+// the steps in the reverse order of their registration. It is bounded: what does
+// not end in its time is logged, and left behind.
 type Daemon struct {
 	cfg Config
 
 	mu       sync.Mutex
 	steps    []step
-	services []*service
-	cancel   context.CancelFunc // of the running services; nil before Run
+	services group
+	support  group
 	running  bool
 	stopping bool
 
@@ -40,6 +41,12 @@ type Daemon struct {
 type step struct {
 	name string
 	stop func(context.Context) error
+}
+
+// group is services whose contexts end together.
+type group struct {
+	list   []*service
+	cancel context.CancelFunc // nil before Run
 }
 
 type service struct {
@@ -82,30 +89,37 @@ func (d *Daemon) OnClose(name string, closeIt func() error) {
 // Add registers a service for Run. It runs until its context ends, and returns
 // nil or the context's error then; any other error stops the daemon. Returning
 // nil earlier means that its work is done. Add panics when Run was called.
-func (d *Daemon) Add(name string, run func(context.Context) error) {
+func (d *Daemon) Add(name string, run func(context.Context) error) { d.add(&d.services, name, run) }
+
+// AddSupport registers a service that outlasts the others: its context ends
+// when they have returned. The admin listener is one, so that whoever watches
+// can see how the others stop.
+func (d *Daemon) AddSupport(name string, run func(context.Context) error) {
+	d.add(&d.support, name, run)
+}
+
+func (d *Daemon) add(g *group, name string, run func(context.Context) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.running {
-		panic("daemon: Add after Run: " + name)
+		panic("daemon: a service added after Run: " + name)
 	}
-	d.services = append(d.services, &service{name: name, run: run, done: make(chan struct{})})
+	g.list = append(g.list, &service{name: name, run: run, done: make(chan struct{})})
 }
 
 // Run runs the services until one fails, all are done, ctx ends or Stop is
 // called; then it stops everything. The error joins what the services and the
 // steps returned; it is nil when the end of ctx was all that happened.
 func (d *Daemon) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	failed := make(chan struct{}, 1)
-	if !d.start(ctx, cancel, failed) {
+	if !d.start(ctx, failed) {
 		<-d.stopped
 		return d.stopErr
 	}
 	allDone := make(chan struct{})
 	go func() {
 		defer close(allDone)
-		for _, s := range d.services {
+		for _, s := range d.services.list {
 			<-s.done
 		}
 	}()
@@ -118,7 +132,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 }
 
 // start starts the services, unless the daemon was stopped before.
-func (d *Daemon) start(ctx context.Context, cancel context.CancelFunc, failed chan struct{}) bool {
+func (d *Daemon) start(ctx context.Context, failed chan struct{}) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.running {
@@ -127,23 +141,31 @@ func (d *Daemon) start(ctx context.Context, cancel context.CancelFunc, failed ch
 	if d.stopping {
 		return false
 	}
-	d.running, d.cancel = true, cancel
-	for _, s := range d.services {
-		go func() {
-			defer close(s.done)
-			err := s.run(ctx)
-			if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-				return
-			}
-			s.err = fmt.Errorf("%s: %w", s.name, err)
-			d.cfg.Logger.Warn("a service ended with an error; stopping", "service", s.name) // Run returns the error
-			select {
-			case failed <- struct{}{}:
-			default:
-			}
-		}()
+	d.running = true
+	for _, g := range []*group{&d.support, &d.services} {
+		// Not ended by the caller's context itself: Run sees its end, and then
+		// ends the two groups one after the other.
+		var gctx context.Context
+		gctx, g.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		for _, s := range g.list {
+			go d.runService(gctx, s, failed)
+		}
 	}
 	return true
+}
+
+func (d *Daemon) runService(ctx context.Context, s *service, failed chan<- struct{}) {
+	defer close(s.done)
+	err := s.run(ctx)
+	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return
+	}
+	s.err = fmt.Errorf("%s: %w", s.name, err)
+	d.cfg.Logger.Warn("a service ended with an error; stopping", "service", s.name) // Run returns the error
+	select {
+	case failed <- struct{}{}:
+	default: // one is enough
+	}
 }
 
 // Stop stops everything, once; every call waits for the end and returns the
@@ -156,15 +178,17 @@ func (d *Daemon) Stop() error {
 		return d.stopErr
 	}
 	d.stopping = true
-	steps, running, cancel := d.steps, d.running, d.cancel
+	steps, running := d.steps, d.running
 	d.mu.Unlock()
 
 	ctx, release := context.WithTimeout(context.Background(), d.cfg.StopTimeout)
 	defer release()
 	var errs []error
 	if running {
-		cancel()
-		errs = append(errs, d.awaitServices(ctx))
+		// A third of the time is left to the steps: they close files, and a
+		// service that hangs must not prevent that.
+		errs = append(errs, d.end(ctx, &d.services, d.cfg.StopTimeout*2/3))
+		errs = append(errs, d.end(ctx, &d.support, d.cfg.StepTimeout))
 	}
 	for i := len(steps) - 1; i >= 0; i-- {
 		errs = append(errs, d.take(ctx, steps[i]))
@@ -174,13 +198,13 @@ func (d *Daemon) Stop() error {
 	return d.stopErr
 }
 
-// awaitServices waits for all services, but leaves a third of the time to the
-// steps: they close files, and a service that hangs must not prevent that.
-func (d *Daemon) awaitServices(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.StopTimeout*2/3)
+// end ends the contexts of a group's services and waits for them.
+func (d *Daemon) end(ctx context.Context, g *group, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	g.cancel()
 	var errs []error
-	for _, s := range d.services {
+	for _, s := range g.list {
 		if !await(ctx, s.done) {
 			d.cfg.Logger.Error("service did not stop in time", "service", s.name)
 			errs = append(errs, fmt.Errorf("%s: %w", s.name, ErrNotStopped))

@@ -69,6 +69,44 @@ func TestRunStopsServicesThenStepsInReverse(t *testing.T) {
 	})
 }
 
+func TestSupportOutlastsTheServices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		d := New(Config{})
+		d.OnStop("step", j.step("step"))
+		d.AddSupport("admin", func(ctx context.Context) error {
+			<-ctx.Done()
+			j.note("admin")
+			return nil
+		})
+		d.Add("sink", func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			if err := d.CheckRunning(ctx); !errors.Is(err, ErrStopping) {
+				t.Errorf("CheckRunning: %v", err)
+			}
+			j.note("sink")
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := d.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		j.want(t, "sink", "admin", "step")
+	})
+}
+
+func TestSupportThatFailsStopsAll(t *testing.T) {
+	broken := errors.New("broken")
+	d := New(Config{})
+	d.AddSupport("admin", func(context.Context) error { return broken })
+	d.Add("sink", untilCancelled)
+	if err := d.Run(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestFirstErrorStopsAll(t *testing.T) {
 	broken := errors.New("broken")
 	var j journal
