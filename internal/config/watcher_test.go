@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -25,12 +27,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // watched is a watcher over a directory, in fake time.
 type watched struct {
 	*Watcher
-	t       *testing.T
-	dir     string
-	reload  chan os.Signal
-	applied [][]string // appids of each set
-	refuse  error
-	log     bytes.Buffer
+	t      *testing.T
+	dir    string
+	reload chan os.Signal
+	refuse error
+
+	mu      sync.Mutex
+	applied [][]string // appids and first tokens of each set
+	logged  bytes.Buffer
 	reg     *prometheus.Registry
 	cancel  context.CancelFunc
 	version int
@@ -48,7 +52,7 @@ func watch(t *testing.T) *watched {
 		t.Fatal(err)
 	}
 	w.Watcher = NewWatcher(WatcherConfig{
-		Config: c, Reload: w.reload, Registerer: w.reg, Logger: slog.New(slog.NewTextHandler(&w.log, nil)),
+		Config: c, Reload: w.reload, Registerer: w.reg, Logger: slog.New(slog.NewTextHandler(w, nil)),
 		Apply: func(_ context.Context, accounts []Account) error {
 			if w.refuse != nil {
 				return w.refuse
@@ -57,6 +61,8 @@ func watch(t *testing.T) *watched {
 			for _, a := range accounts {
 				ids = append(ids, a.AppID+"="+Reveal(a.Tokens)[0])
 			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			w.applied = append(w.applied, ids)
 			return nil
 		},
@@ -88,6 +94,25 @@ func (w *watched) write(name, text string) string {
 	return path
 }
 
+// Write takes the log.
+func (w *watched) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.logged.Write(p)
+}
+
+func (w *watched) log() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.logged.String()
+}
+
+func (w *watched) sets() [][]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.applied)
+}
+
 func (w *watched) pass(intervals int) {
 	time.Sleep(time.Duration(intervals) * watchInterval)
 	synctest.Wait()
@@ -95,8 +120,8 @@ func (w *watched) pass(intervals int) {
 
 func (w *watched) want(sets ...[]string) {
 	w.t.Helper()
-	if diff := cmp.Diff(w.applied, sets); diff != "" {
-		w.t.Errorf("applied (-got +want)\n%s\n%s", diff, w.log.String())
+	if diff := cmp.Diff(w.sets(), sets); diff != "" {
+		w.t.Errorf("applied (-got +want)\n%s\n%s", diff, w.log())
 	}
 }
 
@@ -129,12 +154,12 @@ func TestWatcherWaitsForTheWriterToFinish(t *testing.T) {
 			w.write("accounts.d/b.yaml", "- appid: wx2\n  tokens: [abc]\n")
 			w.pass(1)
 		}
-		if len(w.applied) != 1 {
-			t.Errorf("read while it was written: %v", w.applied)
+		if len(w.sets()) != 1 {
+			t.Errorf("read while it was written: %v", w.sets())
 		}
 		w.pass(1)
-		if len(w.applied) != 2 {
-			t.Errorf("not read at last: %v", w.applied)
+		if len(w.sets()) != 2 {
+			t.Errorf("not read at last: %v", w.sets())
 		}
 	})
 }
@@ -165,8 +190,8 @@ func TestWatcherKeepsTheOldWhenTheNewIsWrong(t *testing.T) {
 			}
 		}
 		w.want([]string{"wx0=abc", "wx1=first"})
-		if strings.Contains(w.log.String(), "SECRET") || !strings.Contains(w.log.String(), "b.yaml:") {
-			t.Errorf("log: %s", w.log.String())
+		if strings.Contains(w.log(), "SECRET") || !strings.Contains(w.log(), "b.yaml:") {
+			t.Errorf("log: %s", w.log())
 		}
 		w.wantMetrics(2, 1, 1, 7)
 
@@ -225,8 +250,8 @@ func TestWatcherReloadsOnSignal(t *testing.T) {
 		w := watch(t)
 		w.reload <- syscall.SIGHUP
 		synctest.Wait()
-		if len(w.applied) != 2 {
-			t.Errorf("applied %v", w.applied)
+		if len(w.sets()) != 2 {
+			t.Errorf("applied %v", w.sets())
 		}
 		w.refuse = errors.New("the directory of accounts is full")
 		w.reload <- syscall.SIGHUP
