@@ -8,7 +8,6 @@ import (
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"qunfa/internal/config"
 	"qunfa/internal/daemon"
@@ -36,7 +35,7 @@ func NewHost(cfg *config.Config, o Options, names ...string) (_ *Host, err error
 			err = errors.Join(err, h.daemon.Stop())
 		}
 	}()
-	h.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	daemon.RegisterProcess(h.registry, daemon.ReadBuild(o.Version))
 	if o.Registerer == nil {
 		o.Registerer = h.registry
 	}
@@ -45,7 +44,7 @@ func NewHost(cfg *config.Config, o Options, names ...string) (_ *Host, err error
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
 	h.daemon.OnStop("admin", h.admin.Close)
-	h.daemon.Add("admin", h.admin.Run)
+	h.daemon.AddSupport("admin", h.admin.Run)
 	for _, name := range names {
 		s, err := New(name, cfg, o)
 		if err != nil {
@@ -107,6 +106,7 @@ func (h *Host) Stop() error { return h.daemon.Stop() }
 func (h *Host) watchAccounts(cfg *config.Config, o Options) {
 	w := config.NewWatcher(config.WatcherConfig{
 		Config:     cfg,
+		Reload:     o.Reload,
 		Logger:     o.Logger,
 		Registerer: h.registry,
 		Apply: func(ctx context.Context, accounts []config.Account) error {

@@ -70,7 +70,10 @@ func ingestConfig(cfg *config.Config) ingest.Config {
 	}
 	if token := cfg.Ingest.APIToken.Reveal(); token != "" {
 		c.Internal = cfg.Ingest.Internal
-		c.API = ingest.APIConfig{Tokens: []string{token}, Location: cfg.Location()}
+		c.API = ingest.APIConfig{Tokens: []string{token}, AllowUnknown: cfg.Ingest.AllowUnknown, Location: cfg.Location()}
+		if old := cfg.Ingest.OldAPIToken.Reveal(); old != "" {
+			c.API.Tokens = append(c.API.Tokens, old)
+		}
 	}
 	return c
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 
@@ -60,9 +63,16 @@ func Main(name, summary, version string, args []string, stdout, stderr io.Writer
 		fmt.Fprintf(stdout, "%s is valid: %d accounts\n", flags.Config, len(cfg.Accounts))
 		return ExitOK
 	}
+	if err := cfg.ValidateFor(config.Service(name)); err != nil {
+		fmt.Fprintln(stderr, err)
+		return ExitUsage
+	}
 	ctx, stop := daemon.Signals(context.Background(), stderr)
 	defer stop()
-	return runService(ctx, name, cfg, stderr)
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	return runService(ctx, name, cfg, Options{Version: version, Reload: reload}, stderr)
 }
 
 // LoadConfig reads a configuration and shows its warnings.
@@ -74,13 +84,14 @@ func LoadConfig(path string, stderr io.Writer) (*config.Config, error) {
 	return cfg, err
 }
 
-func runService(ctx context.Context, name string, cfg *config.Config, stderr io.Writer) int {
+func runService(ctx context.Context, name string, cfg *config.Config, o Options, stderr io.Writer) int {
 	logger, err := daemon.NewLogger(stderr, cfg.Log.Format, cfg.Log.Level)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return ExitUsage
 	}
-	h, err := NewHost(cfg, Options{Logger: logger}, name)
+	o.Logger = logger
+	h, err := NewHost(cfg, o, name)
 	if err != nil {
 		logger.Error("cannot start", "error", err)
 		return ExitFailed

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,10 @@ type Options struct {
 	Embedded bool
 	// KafkaDial replaces the network; the embedded broker listens in memory.
 	KafkaDial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Version is what the program was built as.
+	Version string
+	// Reload asks to read accounts_dir again, as on SIGHUP; nil: it is only watched.
+	Reload <-chan os.Signal
 	// Clock is for decisions about time; nil is time.Now.
 	Clock func() time.Time
 }

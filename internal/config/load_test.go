@@ -148,8 +148,8 @@ func TestValidateForNamesWhatIsMissing(t *testing.T) {
 		ServiceIngest:    {"accounts", "ingest.api_token", "kafka.brokers"},
 		ServiceSink:      {"clickhouse.addr", "kafka.brokers"},
 		ServiceReconcile: {"clickhouse.addr", "kafka.brokers"},
-		ServiceMigrate:   {"clickhouse.addr"},
-		ServiceUp:        {"accounts", "ingest.api_token"},
+		ServiceMigrate:   {"clickhouse.addr", "kafka.brokers"},
+		ServiceUp:        {"accounts"},
 	} {
 		err := Default().ValidateFor(service)
 		if !errors.Is(err, ErrMissing) {

@@ -281,7 +281,7 @@ const (
 // ValidateFor reports what a service needs and the file does not give.
 func (c *Config) ValidateFor(s Service) error {
 	ck := &checker{origin: c.origin}
-	if s != ServiceUp && s != ServiceMigrate && len(c.Kafka.Brokers) == 0 {
+	if s != ServiceUp && len(c.Kafka.Brokers) == 0 {
 		ck.problem(ErrMissing, "kafka.brokers", "%s needs the addresses of Kafka, such as [kafka1:9092, kafka2:9092]", s)
 	}
 	if s != ServiceUp && s != ServiceIngest && len(c.ClickHouse.Addr) == 0 {
@@ -291,7 +291,7 @@ func (c *Config) ValidateFor(s Service) error {
 		if len(c.Accounts) == 0 && c.AccountsDir == "" {
 			ck.problem(ErrMissing, "accounts", "%s needs at least one account, or an accounts_dir", s)
 		}
-		if c.Ingest.APIToken.IsZero() {
+		if c.Ingest.APIToken.IsZero() && s == ServiceIngest { // up makes one
 			ck.problem(ErrMissing, "ingest.api_token", "%s needs the bearer token of its record API, as api_token or api_token_file", s)
 		}
 	}
