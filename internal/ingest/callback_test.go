@@ -248,17 +248,18 @@ func TestDeadLetters(t *testing.T) {
 			if len(got) != 1 || string(got[0].Value) != msg || string(got[0].Key) != safeApp {
 				t.Fatalf("dead letters: %+v", got)
 			}
+			letter, err := events.DecodeDeadLetter(events.Message{Record: got[0]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if letter.Reason != events.DeadUnparsable || letter.Error == "" || letter.From != "qunfa/ingest" || letter.Origin != nil {
+				t.Errorf("dead letter %+v", letter)
+			}
 			h := map[string]string{}
-			for _, x := range got[0].Headers {
+			for _, x := range letter.Headers {
 				h[x.Key] = string(x.Value)
 			}
-			if h[HeaderDeadReason] == "" || h[HeaderDeadTime] == "" {
-				t.Errorf("headers %v", h)
-			}
-			delete(h, HeaderDeadReason)
-			delete(h, HeaderDeadTime)
-			want := map[string]string{HeaderDeadSource: "qunfa/ingest", HeaderDeadAppID: safeApp, HeaderDeadMode: "safe",
-				HeaderDeadFormat: "xml", "content-type": "text/xml"}
+			want := map[string]string{HeaderCallbackMode: "safe", HeaderCallbackFormat: "xml", "content-type": "text/xml"}
 			if diff := cmp.Diff(h, want); diff != "" {
 				t.Errorf("headers (-got, +want)\n%s", diff)
 			}

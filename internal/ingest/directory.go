@@ -22,7 +22,9 @@ type Account struct {
 	AppID      string
 	OriginalID string // gh_…, what the body of a push names; empty if not known
 	Name       string // for people
-	Verifier   *wechat.Verifier
+	// Verifier is nil for an account that has no callback URL of its own: it is
+	// known to the record API, and its path is answered like an unknown one.
+	Verifier *wechat.Verifier
 	// Plain says that unencrypted pushes are accepted: anybody who has seen one
 	// URL can forge them. See [Directory.Plain].
 	Plain bool
@@ -122,20 +124,24 @@ func (d *Directory) Known(appid string) bool {
 // an account's own path.
 func (d *Directory) find(component, appid string) *target {
 	s := d.current.Load()
+	t := s.platforms[component][appid]
 	if component == "" {
-		return s.accounts[appid]
+		t = s.accounts[appid]
 	}
-	return s.platforms[component][appid]
+	if t == nil || t.verifier == nil {
+		return nil
+	}
+	return t
 }
 
 func (s *snapshot) addAccount(a Account) error {
-	if err := checkTarget(a.AppID, a.Verifier, a.Upstream); err != nil {
+	if err := checkTarget(a.AppID, a.Upstream); err != nil {
 		return err
 	}
 	if s.accounts[a.AppID] != nil {
 		return errors.New("is there twice")
 	}
-	if a.Plain {
+	if a.Plain && a.Verifier != nil {
 		s.plain = append(s.plain, a.AppID)
 	}
 	s.accounts[a.AppID] = &target{
@@ -146,8 +152,11 @@ func (s *snapshot) addAccount(a Account) error {
 }
 
 func (s *snapshot) addPlatform(p Platform) error {
-	if err := checkTarget(p.ComponentAppID, p.Verifier, p.Upstream); err != nil {
+	if err := checkTarget(p.ComponentAppID, p.Upstream); err != nil {
 		return err
+	}
+	if p.Verifier == nil {
+		return errors.New("has no verifier")
 	}
 	if s.platforms[p.ComponentAppID] != nil {
 		return errors.New("is there twice")
@@ -169,12 +178,9 @@ func (s *snapshot) addPlatform(p Platform) error {
 	return nil
 }
 
-func checkTarget(appid string, v *wechat.Verifier, upstream *url.URL) error {
+func checkTarget(appid string, upstream *url.URL) error {
 	if err := events.CheckAppID(appid); err != nil {
 		return err
-	}
-	if v == nil {
-		return errors.New("has no verifier")
 	}
 	if upstream != nil && (upstream.Host == "" || upstream.Scheme != "http" && upstream.Scheme != "https") {
 		return errors.New("upstream must be an http or https URL")

@@ -256,7 +256,6 @@ func TestDirectoryFaults(t *testing.T) {
 		want      string
 	}{
 		"twice":               {[]Account{{AppID: "wx1", Verifier: v}, {AppID: "wx1", Verifier: v}}, nil, "twice"},
-		"no verifier":         {[]Account{{AppID: "wx1"}}, nil, "no verifier"},
 		"bad appid":           {[]Account{{AppID: "wx/1", Verifier: v}}, nil, "appid"},
 		"platform twice":      {nil, []Platform{{ComponentAppID: "wxc", Verifier: v}, {ComponentAppID: "wxc", Verifier: v}}, "twice"},
 		"no original id":      {nil, []Platform{{ComponentAppID: "wxc", Verifier: v, Accounts: map[string]string{"wx1": ""}}}, "original_id"},
@@ -270,13 +269,29 @@ func TestDirectoryFaults(t *testing.T) {
 	}
 }
 
+// Its sends can be recorded and chased; there is nobody to check its callbacks with.
+func TestAccountWithoutCallback(t *testing.T) {
+	b := start(t, func(_ *Config, _ *Deps, f *fixture) {
+		f.accounts = append(f.accounts, Account{AppID: "wxpolled", Plain: true})
+	})
+	if status, got := b.call("", record("wxpolled", 1)); status != 200 {
+		t.Errorf("status %d, %+v", status, got)
+	}
+	p := plainPush(massXML("gh_x", 7, "send success"))
+	p.path = "/callback/wxpolled"
+	b.wantFailure(b.push(p), 404, resultUnknownAccount)
+	if plain := b.server.deps.Directory.Plain(); len(plain) != 1 {
+		t.Errorf("flagged: %v", plain)
+	}
+}
+
 func TestFailedReplaceChangesNothing(t *testing.T) {
 	f := newFixture(t)
 	d, err := NewDirectory(f.accounts, f.platforms)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Replace([]Account{{AppID: "wxnew"}}, nil); err == nil {
+	if err := d.Replace([]Account{{AppID: "wxnew"}, {AppID: ""}}, nil); err == nil {
 		t.Fatal("taken")
 	}
 	for appid, want := range map[string]bool{plainApp: true, childApp: true, "wxnew": false, component: false} {
