@@ -148,7 +148,7 @@ func TestValidateForNamesWhatIsMissing(t *testing.T) {
 		ServiceIngest:    {"accounts", "ingest.api_token", "kafka.brokers"},
 		ServiceSink:      {"clickhouse.addr", "kafka.brokers"},
 		ServiceReconcile: {"clickhouse.addr", "kafka.brokers"},
-		ServiceMigrate:   {"clickhouse.addr", "kafka.brokers"},
+		ServiceMigrate:   {"clickhouse.addr"},
 		ServiceUp:        {"accounts"},
 	} {
 		err := Default().ValidateFor(service)

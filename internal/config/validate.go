@@ -281,7 +281,7 @@ const (
 // ValidateFor reports what a service needs and the file does not give.
 func (c *Config) ValidateFor(s Service) error {
 	ck := &checker{origin: c.origin}
-	if s != ServiceUp && len(c.Kafka.Brokers) == 0 {
+	if s != ServiceUp && s != ServiceMigrate && len(c.Kafka.Brokers) == 0 {
 		ck.problem(ErrMissing, "kafka.brokers", "%s needs the addresses of Kafka, such as [kafka1:9092, kafka2:9092]", s)
 	}
 	if s != ServiceUp && s != ServiceIngest && len(c.ClickHouse.Addr) == 0 {
