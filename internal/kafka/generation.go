@@ -201,7 +201,10 @@ func (g *Generation) Commit(ctx context.Context, next map[int32]int64) error {
 			g.end(ErrGenerationEnded)
 			return fmt.Errorf("commit: %w: %w", ErrGenerationEnded, err)
 		}
-		if !transient(err) || errors.Is(context.Cause(g.ctx), ErrGenerationEnded) {
+		if cause := context.Cause(g.ctx); errors.Is(cause, ErrGenerationEnded) {
+			return fmt.Errorf("commit: %w: %w", cause, err)
+		}
+		if !transient(err) {
 			return fmt.Errorf("commit: %w", err)
 		}
 		g.group.client.nudge()

@@ -85,6 +85,9 @@ func (g *Group) Run(ctx context.Context, handle Handler) error {
 	var old sync.WaitGroup
 	defer old.Wait()
 	for brokers := g.client.Brokers(); ; brokers = rotate(brokers) {
+		if !g.awaitTopic(ctx) {
+			return nil
+		}
 		m, err := g.newMember(brokers)
 		if err != nil {
 			return err
@@ -98,6 +101,22 @@ func (g *Group) Run(ctx context.Context, handle Handler) error {
 		old.Go(func() { m.close(g.cfg.LeaveTimeout) })
 		if !sleep(ctx, g.cfg.JoinBackoff) {
 			return nil
+		}
+	}
+}
+
+// awaitTopic waits until the topic exists. kafka-go would join without it, end
+// the generation at once, and do so again without a pause; and its requests
+// create the topic, with the broker's defaults, where brokers allow that.
+func (g *Group) awaitTopic(ctx context.Context) bool {
+	for {
+		if _, err := g.client.lookForTopic(ctx, g.cfg.Topic); err == nil {
+			return true
+		} else if ctx.Err() == nil {
+			g.joinFailed(err)
+		}
+		if !sleep(ctx, g.cfg.JoinBackoff) {
+			return false
 		}
 	}
 }
@@ -201,6 +220,7 @@ func (g *Group) serve(ctx context.Context, kg *kafka.Generation, handle Handler)
 		}
 	})
 	g.enter(gen)
+	start := time.Now()
 	err := handle(hctx, gen)
 	ended := hctx.Err() != nil
 	gen.close()
@@ -209,8 +229,10 @@ func (g *Group) serve(ctx context.Context, kg *kafka.Generation, handle Handler)
 	if err != nil && !ended && !errors.Is(err, ErrGenerationEnded) {
 		return err
 	}
-	if !ended {
-		sleep(ctx, g.cfg.JoinBackoff) // a handler that gives up at once must not spin
+	if !ended || len(gen.parts) == 0 && time.Since(start) < g.cfg.JoinBackoff {
+		// Neither a handler that gives up at once may spin, nor a member of a
+		// group whose topic was deleted: kafka-go ends its generations at once.
+		sleep(ctx, g.cfg.JoinBackoff)
 	}
 	return nil
 }

@@ -99,9 +99,9 @@ func (p *Producer) discover() {
 	ctx, stop := mergeDone(p.ctx, p.closing)
 	defer stop()
 	for {
-		n, err := p.client.Partitions(ctx, p.cfg.Topic)
+		t, err := describe(ctx, p.client.kc, p.cfg.Topic)
 		if err == nil {
-			p.open(n)
+			p.open(len(t.Partitions))
 			return
 		}
 		if ctx.Err() != nil {
