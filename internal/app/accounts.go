@@ -20,9 +20,6 @@ func directoryOf(cfg *config.Config) ([]ingest.Account, []ingest.Platform, error
 	var errs []error
 	for i := range cfg.Accounts {
 		a := &cfg.Accounts[i]
-		if len(a.Tokens) == 0 {
-			continue // its pushes come through a platform, or it is only polled
-		}
 		account, err := directoryEntry(a)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("account %s: %w", a.AppID, err))
@@ -43,6 +40,9 @@ func directoryOf(cfg *config.Config) ([]ingest.Account, []ingest.Platform, error
 }
 
 func directoryEntry(a *config.Account) (ingest.Account, error) {
+	if len(a.Tokens) == 0 { // its pushes come through a platform, or its sends are only recorded
+		return ingest.Account{AppID: a.AppID, OriginalID: a.OriginalID, Name: a.Name}, nil
+	}
 	v, err := wechat.NewVerifier(wechat.Keys{AppID: a.AppID, Tokens: config.Reveal(a.Tokens), AESKeys: config.Reveal(a.AESKeys), AllowPlain: a.AllowPlain})
 	if err != nil {
 		return ingest.Account{}, err

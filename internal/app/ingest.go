@@ -121,7 +121,11 @@ func (s *Ingest) Reload(_ context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	return s.directory.Replace(accounts, platforms)
+	if err := s.directory.Replace(accounts, platforms); err != nil {
+		return err
+	}
+	s.server.WarnPlain()
+	return nil
 }
 
 // Close implements [Service].

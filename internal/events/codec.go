@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,7 +74,7 @@ func precise(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) 
 // e.ReceivedAt, the time of receipt, so that an event that waited somewhere
 // does not look newer than it is.
 func Encode(e Event) (Record, error) {
-	value, err := json.Marshal(e.Data)
+	value, err := marshal(e.Data)
 	if err != nil {
 		return Record{}, fmt.Errorf("encode %s %s: %w", e.Type, e.Key, err)
 	}
@@ -186,7 +187,19 @@ func withoutRaw(value []byte) ([]byte, error) {
 		return value, nil
 	}
 	delete(members, "raw")
-	return json.Marshal(members)
+	return marshal(members)
+}
+
+// marshal is json.Marshal without the escapes for HTML, which would make six
+// bytes of every angle bracket of a callback in XML.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 type headers []Header
