@@ -110,12 +110,15 @@ func (c *Client) askCommitted(ctx context.Context, group, topic string, partitio
 	if err == nil {
 		err = res.Error
 	}
-	if err != nil {
-		return nil, err
-	}
 	found := make(map[int32]int64, len(partitions))
 	for _, p := range partitions {
 		found[int32(p)] = -1
+	}
+	if errors.Is(err, kafka.GroupIdNotFound) { // some brokers say so, others answer -1
+		return found, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, p := range res.Topics[topic] {
 		if p.Error != nil {
