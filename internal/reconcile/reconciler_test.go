@@ -176,7 +176,7 @@ func TestNoCredentials(t *testing.T) {
 func TestLaggingSinkSkipsRounds(t *testing.T) {
 	during(t, func(t *testing.T, w *world) {
 		k := w.submit(appA, 1)
-		rep := w.start("a", w.all())
+		rep := w.start("a", w.all(), func(c *Config) { c.BarrierPoll = 5 * time.Second })
 		defer rep.stop()
 		time.Sleep(30 * time.Minute)
 		w.set(func() { w.stalled = true })
