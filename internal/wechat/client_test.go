@@ -60,6 +60,43 @@ func TestMassGetUnusableAnswers(t *testing.T) {
 	}
 }
 
+// endless is an answer that never ends.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	e.read += len(p)
+	return len(p), nil
+}
+
+func (*endless) Close() error { return nil }
+
+func TestEndlessAnswersAreCutOff(t *testing.T) {
+	body := &endless{}
+	c := mustClient(t, Config{HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: &stopper{body, t}, Request: r}, nil
+	})}})
+	if _, err := c.MassGet(t.Context(), deaf("T"), 7); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// stopper ends an endless answer for the test's sake when somebody reads on and on.
+type stopper struct {
+	*endless
+	t *testing.T
+}
+
+func (s *stopper) Read(p []byte) (int, error) {
+	if s.read > 4*MaxBody {
+		s.t.Errorf("%d bytes of the answer were read", s.read)
+		return 0, io.EOF
+	}
+	return s.endless.Read(p)
+}
+
 func TestQuota(t *testing.T) {
 	f := always(`{"errcode":0,"errmsg":"ok","quota":{"daily_limit":1000,"used":3,"remain":"997"},"rate_limit":{"call_count":10}}`)
 	got, err := f.client(t).Quota(t.Context(), &tokens{list: []string{"T"}}, "/cgi-bin/message/mass/get")

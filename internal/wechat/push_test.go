@@ -102,6 +102,7 @@ func TestParseMassSendJobFinishIsLenient(t *testing.T) {
 		{"first of two wins", "<xml>" + headXML + "<TotalCount>3</TotalCount><TotalCount>4</TotalCount><MsgID>8</MsgID></xml>", total(3)},
 		{"exact name wins", "<xml><MsgId>9</MsgId>" + headXML + "</xml>", headOnly()},
 		{"other case of names", "<xml>" + strings.NewReplacer("MsgID", "MsgId", "CreateTime", "createtime").Replace(headXML) + "</xml>", headOnly()},
+		{"first of other cases wins", "<xml>" + headXML + "<totalcount>3</totalcount><TOTALCOUNT>4</TOTALCOUNT></xml>", total(3)},
 		{"negative and signed", "<xml>" + headXML + "<TotalCount>-1</TotalCount></xml>", total(-1)},
 		{"status as it is", "<xml>" + headXML + "<Status><![CDATA[ err(30001) ]]></Status></xml>", status(" err(30001) ")},
 		{"status of other times", "<xml>" + headXML + "<Status>尚未 &lt;new&gt;</Status></xml>", status("尚未 <new>")},

@@ -303,6 +303,7 @@ func TestDecryptChecksThePlaintext(t *testing.T) {
 		{"not a multiple of AES blocks", base64.StdEncoding.EncodeToString(make([]byte, 33)), "no whole number"},
 		{"padding 0", plain(4, "abcd", 1, 1, 1, 1, 1, 1, 1, 0), "padding"},
 		{"padding 33", plain(4, "abcd", 33, 33, 33, 33, 33, 33, 33, 33), "padding"},
+		{"33 bytes of padding", plain(11, "01234567890", pad(33)...), "padding"},
 		{"padding not all alike", plain(4, "abcd", 8, 8, 8, 7, 8, 8, 8, 8), "padding"},
 		{"first byte of padding wrong", plain(4, "abcd", 9, 8, 8, 8, 8, 8, 8, 8), "padding"},
 		{"length beyond the end", plain(9, "abcd", pad(8)...), "claims a message of 9 bytes, has 4"},
