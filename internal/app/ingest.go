@@ -21,12 +21,13 @@ type Ingest struct {
 	dead      *kafka.Producer
 	directory *ingest.Directory
 	server    *ingest.Server
+	admit     func() error
 }
 
 // NewIngest binds the listeners of ingest. Kafka need not be there yet.
 func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
 	o = o.forService(nameIngest)
-	s := &Ingest{log: o.Logger, topic: cfg.Kafka.Topic}
+	s := &Ingest{log: o.Logger, topic: cfg.Kafka.Topic, admit: o.Admit}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close(context.Background()))
@@ -50,8 +51,8 @@ func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
 	}
 	s.server, err = ingest.New(ingestConfig(cfg), ingest.Deps{
 		Directory:   s.directory,
-		Publisher:   publisher{s.events},
-		DeadLetters: publisher{s.dead},
+		Publisher:   publisher{s.events, o.Admit},
+		DeadLetters: publisher{s.dead, o.Admit},
 		Logger:      o.Logger,
 		Registerer:  o.Registerer,
 		Clock:       o.Clock,
@@ -105,6 +106,11 @@ func (s *Ingest) Run(ctx context.Context) error {
 // AddTo implements [Service].
 func (s *Ingest) AddTo(a *daemon.Admin) {
 	a.AddCheck("ingest.kafka", func(ctx context.Context) error {
+		if s.admit != nil {
+			if err := s.admit(); err != nil {
+				return err
+			}
+		}
 		if err := s.events.Healthy(); err != nil {
 			return s.client.Diagnose(ctx, err)
 		}

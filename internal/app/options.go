@@ -27,6 +27,8 @@ type Options struct {
 	Embedded bool
 	// KafkaDial replaces the network; the embedded broker listens in memory.
 	KafkaDial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Admit says why no more events can be taken at the moment; nil: they always can.
+	Admit func() error
 	// Version is what the program was built as.
 	Version string
 	// Reload asks to read accounts_dir again, as on SIGHUP; nil: it is only watched.

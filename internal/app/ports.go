@@ -16,13 +16,21 @@ import (
 )
 
 // publisher lets ingest and reconcile write through a producer.
-type publisher struct{ producer *kafka.Producer }
+type publisher struct {
+	producer *kafka.Producer
+	admit    func() error // may be nil
+}
 
 // errDown is the answer while Kafka is known to be down: trying would only use
 // up the seconds that WeChat waits.
 var errDown = errors.New("kafka cannot be reached at the moment")
 
 func (p publisher) Publish(ctx context.Context, r events.Record) error {
+	if p.admit != nil {
+		if err := p.admit(); err != nil {
+			return err
+		}
+	}
 	if p.producer.Down() {
 		return errDown
 	}

@@ -110,7 +110,7 @@ func (s *Reconcile) Run(ctx context.Context) error {
 	if err != nil {
 		return nil
 	}
-	worker, err := reconcile.New(s.rcfg, s.prog, pendingStore{s.db}, publisher{s.events}, s.asker)
+	worker, err := reconcile.New(s.rcfg, s.prog, pendingStore{s.db}, publisher{producer: s.events}, s.asker)
 	if err != nil {
 		return err
 	}

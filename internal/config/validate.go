@@ -125,7 +125,7 @@ func (c *checker) clickhouse(h *ClickHouse) {
 func (c *checker) ingest(i *Ingest) {
 	c.address("ingest.listen", i.Listen)
 	c.address("ingest.internal", i.Internal)
-	c.require(i.BodyLimit >= 1<<10 && i.BodyLimit <= 64<<20, "ingest.body_limit", "want 1KiB to 64MiB")
+	c.require(i.BodyLimit >= 1<<10 && i.BodyLimit <= 1<<20, "ingest.body_limit", "want 1KiB to 1MiB: WeChat sends nothing larger")
 	c.require(i.MaxInFlight >= 1, "ingest.max_in_flight", "want 1 or more")
 	c.require(i.KafkaTimeout > 0 && i.KafkaTimeout <= 4*time.Second, "ingest.kafka_timeout", "want more than 0 and at most 4s, since WeChat waits 5s")
 	c.require(i.TimestampWindow > 0, "ingest.timestamp_window", "want more than 0; 87600h takes any time")

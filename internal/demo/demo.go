@@ -23,7 +23,7 @@ import (
 
 // Options say how to play.
 type Options struct {
-	Dir     string // of the stack; emptied at the start
+	Dir     string // of the stack; see [Prepare]
 	Seed    uint64
 	Out     io.Writer
 	Live    bool // Out is a terminal: progress overwrites itself
@@ -60,7 +60,7 @@ type Demo struct {
 	cancel   context.CancelFunc
 }
 
-// Start empties the directory and starts everything. Nothing is sent yet.
+// Start starts everything. Nothing is sent yet.
 func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -71,9 +71,6 @@ func Start(ctx context.Context, o Options) (_ *Demo, err error) {
 			err = errors.Join(err, d.Close())
 		}
 	}()
-	if err := emptyDir(o.Dir); err != nil {
-		return nil, err
-	}
 	if d.upstream, err = startUpstream(); err != nil {
 		return nil, err
 	}
@@ -136,9 +133,10 @@ func (d *Demo) Close() error {
 // marker is what a directory must have to be emptied: a stack was there.
 const marker = "qunfa.lock"
 
-// emptyDir removes what an earlier demo left. It touches nothing else: neither
-// a directory that is in use, nor one that holds something of somebody's.
-func emptyDir(dir string) error {
+// Prepare makes an empty directory, and removes what an earlier demo left in it.
+// It touches nothing else: neither a directory that is in use, nor one that holds
+// something of somebody's.
+func Prepare(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -3,6 +3,7 @@ package demo_test
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,8 +36,12 @@ func stack(t testing.TB) func(local.Options) local.Options {
 func TestDemo(t *testing.T) {
 	ctx := t.Context()
 	var out strings.Builder
+	dir := filepath.Join(t.TempDir(), "demo")
+	if err := demo.Prepare(dir); err != nil {
+		t.Fatal(err)
+	}
 	d, err := demo.Start(ctx, demo.Options{
-		Dir: filepath.Join(t.TempDir(), "demo"), Seed: 7, Out: &out, Stack: stack(t),
+		Dir: dir, Seed: 7, Out: &out, Stack: stack(t),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -61,4 +66,41 @@ func TestDemo(t *testing.T) {
 		t.Errorf("the database differs from the ledger:\n%s", out.String())
 	}
 	t.Log(out.String())
+}
+
+func TestPrepareTouchesNothingOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	keep := filepath.Join(dir, "thesis.txt")
+	if err := os.WriteFile(keep, []byte("years"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Prepare(dir); err == nil || !strings.Contains(err.Error(), "not made by qunfa") {
+		t.Errorf("a directory of somebody's: %v", err)
+	}
+	if _, err := os.Stat(keep); err != nil {
+		t.Error(err)
+	}
+
+	own := filepath.Join(t.TempDir(), "own")
+	if err := demo.Prepare(own); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(own, "kafka", "log")
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Prepare(own); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("what the last demo left is still there: %v", err)
+	}
+	lock, err := local.LockDir(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := demo.Prepare(own); err == nil || !strings.Contains(err.Error(), "another qunfa is running") {
+		t.Errorf("a second instance: %v", err)
+	}
 }

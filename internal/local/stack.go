@@ -162,11 +162,20 @@ func (s *Stack) startBroker(ctx context.Context, o Options) (err error) {
 }
 
 func (s *Stack) options(o Options) app.Options {
-	opts := app.Options{Logger: o.Logger, Embedded: true, KafkaDial: s.Broker.Dial}
+	opts := app.Options{Logger: o.Logger, Embedded: true, KafkaDial: s.Broker.Dial, Admit: s.admit}
 	if o.Wrap != nil {
 		opts = o.Wrap(opts)
 	}
 	return opts
+}
+
+// admit refuses events while the broker's log is at its limit and ClickHouse
+// does not hold what is in it: WeChat repeats its callbacks, a full disk would not end.
+func (s *Stack) admit() error {
+	if s.Broker.Full() {
+		return errors.New("the embedded log is full, and ClickHouse does not hold yet what is in it")
+	}
+	return nil
 }
 
 func (s *Stack) migrate(ctx context.Context, o Options) (err error) {
