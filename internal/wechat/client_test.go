@@ -235,7 +235,7 @@ func TestAPIErrors(t *testing.T) {
 }
 
 func TestClassOf(t *testing.T) {
-	// Every code of the fact sheet's table, so that a change here is a change on purpose.
+	// Written out a second time, so that a change of a class is a change on purpose.
 	want := map[Class][]int64{
 		ClassRetry:     {-1, 42010, 45066, 61005, 61006, 9500001, 9500002, 268488001},
 		ClassToken:     {40001, 40014, 41001, 42001},
