@@ -365,7 +365,7 @@ func TestQuotaReserveStopsUntilTomorrow(t *testing.T) {
 		if n := rep.counter(t, "qunfa_reconcile_account_blocked", "class", "quota"); n != 1 {
 			t.Errorf("%v accounts blocked by quota, want 1", n)
 		}
-		if n := w.quotaAsked[appA]; n != 1 {
+		if n := w.quotaReads(appA); n != 1 {
 			t.Errorf("quota read %d times, want once", n)
 		}
 		w.set(func() { w.quotas[appA] = wechat.Quota{DailyLimit: 100, Remain: 100} })
@@ -1019,14 +1019,14 @@ func TestQuotaIsReadOnceAnHour(t *testing.T) {
 		rep := w.start("a", w.all())
 		defer rep.stop()
 		time.Sleep(100 * time.Minute) // polls after 45, 60 and 90 minutes
-		if n := w.quotaAsked[appA]; n != 1 {
+		if n := w.quotaReads(appA); n != 1 {
 			t.Errorf("read %d times, want once", n)
 		}
 		if n := rep.counter(t, "qunfa_quota_remaining", "appid", appA); n != 900-9 {
 			t.Errorf("%v left after 9 polls, want 891", n)
 		}
 		time.Sleep(time.Hour) // and after 150
-		if n := w.quotaAsked[appA]; n != 2 {
+		if n := w.quotaReads(appA); n != 2 {
 			t.Errorf("read %d times, want twice", n)
 		}
 	})

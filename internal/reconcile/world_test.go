@@ -421,3 +421,10 @@ func (rep *replica) counterValue(t *testing.T, name string) float64 {
 	t.Fatalf("no metric %s", name)
 	return 0
 }
+
+// quotaReads returns how often the account's quota was read.
+func (w *world) quotaReads(appid string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.quotaAsked[appid]
+}
