@@ -155,7 +155,7 @@ func sameCredentials(a, b *config.Account) bool {
 
 func (a *asker) tokenSource(c *config.Account) (wechat.TokenSource, error) {
 	if !c.TokenURL.IsZero() {
-		return wechat.NewTokenURL(a.client, wechat.TokenURL{URL: c.TokenURL.Raw(), Bearer: c.TokenURLBearer.Reveal()})
+		return wechat.NewTokenURL(a.client, wechat.TokenURL{Name: c.AppID, URL: c.TokenURL.Raw(), Bearer: c.TokenURLBearer.Reveal()})
 	}
 	return wechat.NewStableToken(a.client, c.AppID, c.AppSecret.Reveal()), nil
 }
