@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -106,18 +107,73 @@ func (s pendingStore) Pending(ctx context.Context, q reconcile.PendingQuery) ([]
 // progress says how much of the log is in the projection.
 type progress struct {
 	client     *kafka.Client
+	db         *clickhouse.DB
 	topic      string
 	sinkGroup  string
 	partitions int // as it was when the topic was found; it never changes
+
+	mu     sync.Mutex
+	stored map[int32]int64 // where ClickHouse ended when it was last asked
+	asked  time.Time
+	clock  func() time.Time
 }
 
+// EndOffsets leaves out partitions that hold nothing: there is nothing to wait for.
 func (p *progress) EndOffsets(ctx context.Context) (map[int32]int64, error) {
-	return p.client.EndOffsets(ctx, p.topic)
+	ends, err := p.client.EndOffsets(ctx, p.topic)
+	if err != nil {
+		return nil, err
+	}
+	firsts, err := p.client.FirstOffsets(ctx, p.topic)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(ends, func(partition int32, end int64) bool { return firsts[partition] >= end })
+	return ends, nil
 }
 
+// SinkCommitted believes the group's offsets only as far as ClickHouse holds
+// the records: of a database that was dropped, or restored from a backup, the
+// group knows nothing until the sink starts again.
 func (p *progress) SinkCommitted(ctx context.Context) (map[int32]int64, error) {
-	return p.client.CommittedOffsets(ctx, p.sinkGroup, p.topic)
+	committed, err := p.client.CommittedOffsets(ctx, p.sinkGroup, p.topic)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := p.storedUpTo(ctx, committed)
+	if err != nil {
+		return nil, err
+	}
+	for partition, offset := range committed {
+		if offset > 0 {
+			committed[partition] = min(offset, stored[partition])
+		}
+	}
+	return committed, nil
 }
+
+// storedUpTo asks ClickHouse again only when the offsets have moved beyond what
+// it was known to hold.
+func (p *progress) storedUpTo(ctx context.Context, committed map[int32]int64) (map[int32]int64, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	enough := true
+	for partition, offset := range committed {
+		enough = enough && p.stored[partition] >= offset
+	}
+	if enough && p.clock().Sub(p.asked) < storedTTL {
+		return p.stored, nil
+	}
+	stored, err := p.db.Ends(ctx, p.topic)
+	if err != nil {
+		return nil, err
+	}
+	p.stored, p.asked = stored, p.clock()
+	return stored, nil
+}
+
+// storedTTL bounds how long a database that was dropped goes unnoticed.
+const storedTTL = 10 * time.Second
 
 func (p *progress) PartitionOf(appid string) int32 {
 	return kafka.PartitionFor([]byte(appid), p.partitions)

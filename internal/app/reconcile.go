@@ -66,7 +66,7 @@ func NewReconcile(cfg *config.Config, o Options) (_ *Reconcile, err error) {
 	if s.asker, err = newAsker(s.api, cfg); err != nil {
 		return nil, err
 	}
-	s.prog = &progress{client: s.client, topic: cfg.Kafka.Topic, sinkGroup: cfg.Sink.Group}
+	s.prog = &progress{client: s.client, db: s.db, clock: o.Clock, topic: cfg.Kafka.Topic, sinkGroup: cfg.Sink.Group}
 	return s, nil
 }
 

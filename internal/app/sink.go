@@ -59,7 +59,7 @@ func NewSink(cfg *config.Config, o Options) (_ *Sink, err error) {
 	if s.db, err = OpenClickHouse(cfg, o); err != nil {
 		return nil, err
 	}
-	s.progress = &progress{client: s.client, topic: cfg.Kafka.Topic, sinkGroup: cfg.Sink.Group}
+	s.progress = &progress{client: s.client, db: s.db, clock: o.Clock, topic: cfg.Kafka.Topic, sinkGroup: cfg.Sink.Group}
 	s.delivery = newDelivery(s.db, s.behind, appids(cfg, cfg.Metrics.Accounts), o.Clock, o.Logger)
 	return s, nil
 }
