@@ -64,6 +64,18 @@ func fakeBrokers(t testing.TB, n int, opts ...kfake.Opt) testCluster {
 	return testCluster{addrs: addrs, dial: network.DialContext, fake: c}
 }
 
+// tcpBroker starts kfake on a port of the loopback interface. TLS needs it: over
+// a pipe, which holds no bytes, both sides of a handshake may wait to be read.
+func tcpBroker(t testing.TB, opts ...kfake.Opt) testCluster {
+	t.Helper()
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return testCluster{addrs: c.ListenAddrs(), dial: new(net.Dialer).DialContext, fake: c}
+}
+
 func (c testCluster) real() bool { return c.fake == nil }
 
 // client returns a client through its own gate, closed at the end of the test.

@@ -105,10 +105,11 @@ func (c *Client) nudge() {
 }
 
 // retry runs an idempotent request until it succeeds, fails for a reason that
-// time does not heal, or ctx ends; at most three times.
+// time does not heal, or ctx ends; at most four times, over more than the
+// interval between two nudges.
 func (c *Client) retry(ctx context.Context, request func(context.Context) error) error {
 	var err error
-	for attempt := range 3 {
+	for attempt := range 4 {
 		if attempt > 0 && !sleep(ctx, time.Duration(attempt)*100*time.Millisecond) {
 			return err
 		}

@@ -62,6 +62,10 @@ func (c *Client) probe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Brokers answer ApiVersions before anybody has logged in.
+	if _, err := kc.Metadata(ctx, &kafka.MetadataRequest{Topics: c.cfg.Topics}); err != nil {
+		return err
+	}
 	for _, topic := range c.cfg.Topics {
 		// ListOffsets tells "not allowed" ([29]) from "does not exist"; Metadata does not.
 		if _, err := askOffsets(ctx, kc, topic, []int{0}, kafka.LastOffset); err != nil {
@@ -88,7 +92,7 @@ func explain(err error, usesTLS, usesSASL bool) string {
 		return "the broker's port speaks TLS: configure tls for kafka"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "nothing listens at the broker's address: check host and port, and whether the broker runs"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case hungUp(err):
 		return explainEOF(usesTLS, usesSASL)
 	case errors.Is(err, ErrNoTopic), ClassOf(err) == ClassTopic:
 		return "the topic does not exist, or this user may not see it: create it with qunfa migrate, or allow Describe, Read and Write on it"
@@ -98,6 +102,16 @@ func explain(err error, usesTLS, usesSASL bool) string {
 		return "the broker could not be reached: check its address, the name service and the network"
 	}
 	return ""
+}
+
+// hungUp tells whether the broker closed the connection instead of answering.
+func hungUp(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func explainCode(code kafka.Error) string {
