@@ -111,6 +111,7 @@ func (l *lane) send(partition int32, batch []*pending) {
 		if batch = l.stillWaiting(batch); len(batch) == 0 {
 			return
 		}
+		start := time.Now()
 		base, bad, err := l.produce(partition, batch)
 		switch {
 		case err == nil:
@@ -123,7 +124,7 @@ func (l *lane) send(partition int32, batch []*pending) {
 			l.separate(partition, batch, bad, err)
 			return
 		}
-		l.failed(err)
+		l.failed(start, err)
 		if !sleep(l.p.ctx, backoff()) {
 			l.answer(batch, fmt.Errorf("%w: %w", ErrClosed, err))
 			return
@@ -267,8 +268,8 @@ func (l *lane) finish(w *pending, o outcome) {
 	w.done <- o
 }
 
-func (l *lane) failed(err error) {
-	since := time.Now()
+// failed notes a request, made at since, that will be made again.
+func (l *lane) failed(since time.Time, err error) {
 	if f := l.failing.Load(); f != nil {
 		since = f.since
 	}
