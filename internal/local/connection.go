@@ -84,7 +84,8 @@ func (c *Connection) write(dir string) error {
 	return os.Rename(path+".new", path)
 }
 
-// brokerName stands for the embedded broker where an address is needed.
+// brokerName stands for the embedded broker where an address is needed: whatever
+// address is dialled, the socket is what answers.
 const brokerName = "embedded:9092"
 
 // Apply returns a copy of a configuration, and options, that reach the stack.

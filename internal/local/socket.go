@@ -15,7 +15,7 @@ import (
 // socketProxy lets other processes of the same user reach the embedded broker.
 type socketProxy struct {
 	listener net.Listener
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	dial     func(context.Context) (net.Conn, error)
 	path     string
 	dir      string // made for the socket alone; empty if there is none
 
@@ -29,7 +29,7 @@ const maxSocketPath = 104
 
 // listenSocket makes the socket in dir, which is closed to other users. A
 // directory with a long name gets one in the system's temporary directory.
-func listenSocket(dir string, dial func(context.Context, string, string) (net.Conn, error)) (*socketProxy, error) {
+func listenSocket(dir string, dial func(context.Context) (net.Conn, error)) (*socketProxy, error) {
 	p := &socketProxy{dial: dial, path: filepath.Join(dir, "kafka.sock"), conns: map[net.Conn]struct{}{}}
 	if len(p.path) > maxSocketPath {
 		var err error
@@ -69,7 +69,7 @@ func (p *socketProxy) Run(ctx context.Context) error {
 }
 
 func (p *socketProxy) serve(ctx context.Context, client net.Conn) {
-	broker, err := p.dial(ctx, "tcp", brokerName)
+	broker, err := p.dial(ctx)
 	if err != nil {
 		_ = client.Close() // the client sees an end of file and tries again
 		return

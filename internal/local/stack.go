@@ -272,7 +272,7 @@ func (s *Stack) startServices(_ context.Context, o Options) (err error) {
 	}
 	stopHost := s.Host.Stop
 	s.onClose(func() error { return stopHost() })
-	socket, err := listenSocket(s.Dir, s.Broker.Dial)
+	socket, err := listenSocket(s.Dir, func(ctx context.Context) (net.Conn, error) { return s.Broker.Dial(ctx, "tcp", s.Broker.Addr()) })
 	if err != nil {
 		return err
 	}
