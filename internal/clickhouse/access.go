@@ -199,7 +199,7 @@ func (u User) writeXML(b *strings.Builder, grants []string) {
 		u.Name, u.PasswordSHA256, profile)
 	for _, g := range grants {
 		b.WriteString("        <query>")
-		xml.EscapeText(b, []byte(g)) // a strings.Builder does not fail
+		_ = xml.EscapeText(b, []byte(g)) // a strings.Builder does not fail
 		b.WriteString("</query>\n")
 	}
 	fmt.Fprintf(b, "      </grants>\n    </%s>\n", u.Name)

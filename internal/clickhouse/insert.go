@@ -269,7 +269,6 @@ func each[A, T any](list []A, value func(*A) T) []T {
 }
 
 func firstColumns(rows []messageRow) []column {
-	type row = messageRow
 	return []column{
 		col("first_received_at", rows, ofFirst(func(f *events.First) *time.Time { return storableP(&f.ReceivedAt) })),
 		col("first_created_at", rows, ofFirst(func(f *events.First) *time.Time { return storableP(&f.CreatedAt) })),

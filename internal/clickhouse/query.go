@@ -34,7 +34,7 @@ func (db *DB) Query(ctx context.Context, sql string, args ...any) (*Result, erro
 func query(ctx context.Context, conn driver.Conn, sql string, args []any) (*Result, error) {
 	r := &Result{}
 	rows, err := conn.Query(ctx, sql, args...)
-	if err == io.EOF { // bare: the statement has no answer; a lost connection's is wrapped
+	if err == io.EOF { //nolint:errorlint // bare: the statement has no answer; a lost connection's is wrapped
 		return r, nil
 	}
 	if err != nil {

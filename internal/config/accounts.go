@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -51,7 +52,9 @@ func (l Loader) accountsFile(path string, o *origin, ps *problems, out *dirAccou
 	out.files++
 	data, err := readFile(path)
 	if err != nil {
-		ps.add(err.(*Problem)) // readFile has no other errors
+		p := &Problem{}
+		errors.As(err, &p) // readFile has no other errors
+		ps.add(p)
 		return
 	}
 	d := l.decoder(path, data, o)

@@ -237,7 +237,7 @@ func (d *decoder) field(parent string, e entry, v reflect.Value) {
 			return
 		}
 		d.decode(path, e.value, f)
-		d.markKey(path, e, f)
+		d.markKey(path, e)
 		return
 	}
 	name, isFile := strings.CutSuffix(e.key, "_file")
@@ -255,7 +255,7 @@ func (d *decoder) field(parent string, e entry, v reflect.Value) {
 
 // markKey makes errors about a whole section, a list or a secret point at the
 // key; those about a scalar point at the value.
-func (d *decoder) markKey(path string, e entry, f reflect.Value) {
+func (d *decoder) markKey(path string, e entry) {
 	m, ok := d.origin.marks[path]
 	if ok && m.text == "" {
 		d.origin.marks[path] = d.src.keyMark(e.token)

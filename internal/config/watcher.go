@@ -92,8 +92,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 }
 
 func (w *Watcher) interval() time.Duration {
-	slower := time.Duration(1 + len(w.secrets)/1000)
-	return max(w.cfg.Interval, min(w.cfg.Interval*slower, time.Minute))
+	slower := 1 + len(w.secrets)/1000
+	return max(w.cfg.Interval, min(time.Duration(slower)*w.cfg.Interval, time.Minute))
 }
 
 // look reloads if something has changed since the last load, and has settled.

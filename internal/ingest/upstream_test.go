@@ -158,10 +158,10 @@ func TestFaultyUpstreamIsHiddenFromWeChat(t *testing.T) {
 		result string
 	}{
 		"500":      {answering(500, "text/plain", "broken"), upstreamBadStatus},
-		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }, upstreamBadStatus},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, upstreamBadStatus},
 		"slow":     {hangUntil(hang), upstreamTimeout},
 		"slow body": {func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			_ = http.NewResponseController(w).Flush()
 			hangUntil(hang)(w, r)
 		}, upstreamTimeout},
@@ -245,7 +245,7 @@ func TestCopiesAreTriedAgain(t *testing.T) {
 	var n atomic.Int32
 	a := newApp(t, func(w http.ResponseWriter, _ *http.Request) {
 		if n.Add(1) < 3 {
-			w.WriteHeader(502)
+			w.WriteHeader(http.StatusBadGateway)
 		}
 	})
 	b := start(t, behind(t, a.server.URL))

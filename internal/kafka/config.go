@@ -58,7 +58,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.MetadataTTL = cmp.Or(c.MetadataTTL, time.Second)
 	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	if c.Dial == nil {
-		c.Dial = (&net.Dialer{Timeout: c.DialTimeout}).DialContext
+		// kafka-go tries the bootstrap addresses one after the other within one
+		// DialTimeout: an address that swallows packets must leave time for the next.
+		c.Dial = (&net.Dialer{Timeout: max(c.DialTimeout/time.Duration(len(brokers)), 300*time.Millisecond)}).DialContext
 	}
 	return c, nil
 }

@@ -48,7 +48,7 @@ type chunk struct {
 	time        time.Time // of its first record
 }
 
-func newGeneration(g *Group, kg *kafka.Generation, ctx context.Context, end context.CancelCauseFunc) *Generation {
+func newGeneration(ctx context.Context, g *Group, kg *kafka.Generation, end context.CancelCauseFunc) *Generation {
 	gen := &Generation{ID: kg.ID, MemberID: kg.MemberID, group: g, ctx: ctx, end: end, parts: map[int32]*progress{}}
 	for _, a := range kg.Assignments[g.cfg.Topic] {
 		offset := max(a.Offset, -1) // kafka-go says -2 where nothing is committed

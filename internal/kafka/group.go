@@ -207,7 +207,7 @@ func (g *Group) joinFailed(err error) {
 func (g *Group) serve(ctx context.Context, kg *kafka.Generation, handle Handler) error {
 	hctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	gen := newGeneration(g, kg, hctx, end)
+	gen := newGeneration(hctx, g, kg, end)
 	finished := make(chan struct{})
 	// kafka-go rejoins only when every function of a generation has returned,
 	// and ends the generation when one does: this is the handler's stand-in.

@@ -95,11 +95,9 @@ func (r *reader) fetch(conn *kafka.Conn, room int) error {
 		MaxWait:        cfg.MaxWait,
 		IsolationLevel: kafka.ReadUncommitted, // the other level still delivers aborted records, and hangs on open transactions
 	})
-	items, err := r.collect(batch, room)
+	items := r.collect(batch, room)
 	after := batch.Offset()
-	if closeErr := batch.Close(); err == nil {
-		err = closeErr
-	}
+	err := batch.Close()
 	if len(items) > 0 || err == nil {
 		r.lost = 0
 	}
@@ -122,22 +120,22 @@ const (
 // collect reads the answer into memory at once: the connection's deadline runs,
 // however busy the handler is. It stops when the room is used up, since an
 // answer may be much larger unpacked; the rest is asked for again.
-func (r *reader) collect(batch *kafka.Batch, room int) ([]item, error) {
+func (r *reader) collect(batch *kafka.Batch, room int) []item {
 	if err := batch.Err(); err != nil {
-		return nil, nil // Close returns it
+		return nil // Close returns it
 	}
 	var items []item
 	for used := 0; used < room; {
 		m, err := batch.ReadMessage()
 		if err != nil {
-			return items, nil // the end of the answer, or an error that Close returns
+			return items // the end of the answer, or an error that Close returns
 		}
 		it := item{msg: convert(m, batch.HighWaterMark())}
 		it.size = messageSize(it.msg)
 		used += it.size
 		items = append(items, it)
 	}
-	return items, nil
+	return items
 }
 
 func convert(m kafka.Message, highWater int64) events.Message {

@@ -76,7 +76,7 @@ func (*endless) Close() error { return nil }
 func TestEndlessAnswersAreCutOff(t *testing.T) {
 	body := &endless{}
 	c := mustClient(t, Config{HTTP: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Body: &stopper{body, t}, Request: r}, nil
+		return &http.Response{StatusCode: http.StatusOK, Body: &stopper{body, t}, Request: r}, nil
 	})}})
 	if _, err := c.MassGet(t.Context(), deaf("T"), 7); err == nil || !strings.Contains(err.Error(), "larger than") {
 		t.Errorf("error %v", err)
@@ -338,7 +338,7 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 		"bad token":     quote(200, `{"access_token":%s,"expires_in":1}`),
 		"status 500":    quote(500, `%s`),
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://127.0.0.1:1"+r.URL.String(), 307)
+			http.Redirect(w, r, "http://127.0.0.1:1"+r.URL.String(), http.StatusTemporaryRedirect)
 		},
 		"connection cut":       raw("%.0s"),
 		"malformed answer":     raw("%s\r\n\r\n"),
@@ -359,17 +359,17 @@ func TestErrorsHoldNoSecrets(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
 				defer cancel()
 			}
-			checkNoSecrets(t, c, ctx)
+			checkNoSecrets(ctx, t, c)
 		})
 	}
 	t.Run("nobody listens", func(t *testing.T) {
-		checkNoSecrets(t, mustClient(t, Config{BaseURL: "http://127.0.0.1:1"}), t.Context())
+		checkNoSecrets(t.Context(), t, mustClient(t, Config{BaseURL: "http://127.0.0.1:1"}))
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		c := mustClient(t, Config{BaseURL: "http://127.0.0.1:1"})
-		checkNoSecrets(t, c, ctx)
+		checkNoSecrets(ctx, t, c)
 		if _, err := c.MassGet(ctx, deaf(secretToken), 7); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v does not say that it was cancelled", err)
 		}
@@ -383,7 +383,7 @@ func allOf(r *http.Request) string {
 	return strings.Join([]string{q.Get("access_token") + "x" + q.Get("key"), r.URL.String(), r.Header.Get("Authorization"), string(body)}, " ")
 }
 
-func checkNoSecrets(t *testing.T, c *Client, ctx context.Context) {
+func checkNoSecrets(ctx context.Context, t *testing.T, c *Client) {
 	t.Helper()
 	tokenURL, err := NewTokenURL(c, TokenURL{Name: "wx1", URL: c.cfg.BaseURL + "/token?key=" + url.QueryEscape(secretKey), Bearer: secretBearer})
 	if err != nil {

@@ -36,7 +36,7 @@ func Sign(token, timestamp, nonce string, encrypt ...string) string {
 	slices.Sort(parts)
 	h := sha1.New()
 	for _, p := range parts {
-		io.WriteString(h, p) // a hash never fails to take bytes
+		_, _ = io.WriteString(h, p) // a hash never fails to take bytes
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -40,7 +40,7 @@ func TestErrorsBecomeAnswers(t *testing.T) {
 			h, _ := newHandlers(&log)
 			w := httptest.NewRecorder()
 			h.Handle(func(http.ResponseWriter, *http.Request) error { return tc.err }).
-				ServeHTTP(w, httptest.NewRequest("POST", "/callback/wx1?signature=abc", nil))
+				ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/callback/wx1?signature=abc", nil))
 			if w.Code != tc.code || w.Body.String() != tc.body {
 				t.Errorf("%d %q, want %d %q", w.Code, w.Body.String(), tc.code, tc.body)
 			}
@@ -59,7 +59,7 @@ func TestJSONErrors(t *testing.T) {
 	h.JSON = true
 	w := httptest.NewRecorder()
 	h.Handle(func(http.ResponseWriter, *http.Request) error { return &Error{Status: 503, Public: `say "when"`} }).
-		ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Body.String() != `{"error":"say \"when\""}`+"\n" || w.Header().Get("Retry-After") != "1" {
 		t.Errorf("%q %v", w.Body.String(), w.Header())
 	}
@@ -71,7 +71,7 @@ func TestAnswerThatWasBegunIsKept(t *testing.T) {
 	h.Handle(func(w http.ResponseWriter, _ *http.Request) error {
 		_, _ = io.WriteString(w, "half")
 		return errors.New("broken")
-	}).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != 200 || w.Body.String() != "half" {
 		t.Errorf("%d %q", w.Code, w.Body.String())
 	}
@@ -83,7 +83,7 @@ func TestCounts(t *testing.T) {
 	wantCounts(t, reg, 0, 0) // born at 0
 	for _, err := range []error{nil, &Error{Status: 400}, &Error{Status: 404}, errors.New("x")} {
 		h.Handle(func(http.ResponseWriter, *http.Request) error { return err }).
-			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+			ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
 	}
 	wantCounts(t, reg, 2, 1)
 }
@@ -93,7 +93,7 @@ func TestClientThatLeft(t *testing.T) {
 	h, reg := newHandlers(io.Discard)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	h.Handle(func(_ http.ResponseWriter, r *http.Request) error { return r.Context().Err() }).ServeHTTP(httptest.NewRecorder(), r)
 	wantCounts(t, reg, 1, 0)
 }

@@ -25,7 +25,7 @@ func TestKafka(t *testing.T) {
 	if err != nil || produced.Error != nil || produced.BaseOffset != 0 {
 		t.Errorf("produced %+v, %v", produced, err)
 	}
-	if brokers.Group(t) == brokers.Group(t) {
+	if first, second := brokers.Group(t), brokers.Group(t); first == second {
 		t.Error("two groups of one name")
 	}
 }

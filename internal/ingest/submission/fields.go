@@ -34,7 +34,7 @@ var setters = map[string]func(*fields, string) error{
 	"appid":         func(f *fields, s string) error { f.data.AppID = s; return events.CheckAppID(s) },
 	"msg_id":        func(f *fields, s string) error { return setID(&f.data.MsgID, s) },
 	"msg_data_id":   func(f *fields, s string) error { return setCount(&f.data.MsgDataID, s) },
-	"submitted_at":  func(f *fields, s string) error { f.submittedAt = s; return nil },
+	"submitted_at":  func(f *fields, s string) error { f.submittedAt = s; return nil }, //nolint:unparam // one of many
 	"audience":      func(f *fields, s string) error { return setKind(&f.data.Audience.Kind, s) },
 	"tag_id":        func(f *fields, s string) error { return setCount(&f.data.Audience.TagID, s) },
 	"audience_size": func(f *fields, s string) error { return setCount(&f.data.Audience.Size, s) },

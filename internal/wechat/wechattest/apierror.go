@@ -1,6 +1,7 @@
 package wechattest
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 )
@@ -62,7 +63,7 @@ func refusal(code int64) *APIError {
 
 // withoutURL takes the URL out of an error of net/http: it carries a signature.
 func withoutURL(err error) error {
-	if e, ok := err.(*url.Error); ok {
+	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
 	}
 	return err

@@ -243,7 +243,7 @@ func (s *Simulator) post(ctx context.Context, e envelope, hangUp bool, a *Attemp
 	request.Header.Set("User-Agent", "Mozilla/4.0")
 	response, err := s.delivery.client.Do(request)
 	if err != nil {
-		if context.Cause(ctx) == errHungUp {
+		if errors.Is(context.Cause(ctx), errHungUp) {
 			return errHungUp
 		}
 		return fmt.Errorf("push: %w", withoutURL(err))

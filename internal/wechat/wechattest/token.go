@@ -18,7 +18,6 @@ type token struct {
 type stableToken struct {
 	value    string
 	expires  time.Time
-	minted   int64
 	forcedAt time.Time
 }
 
