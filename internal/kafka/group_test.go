@@ -703,6 +703,7 @@ func TestAFrozenFirstBrokerIsPassedOver(t *testing.T) {
 	const frozen = "frozen.invalid:9092"
 	client, _ := c.client(t, func(cfg *Config) {
 		cfg.Brokers = append([]string{frozen}, cfg.Brokers...)
+		cfg.DialTimeout = 200 * time.Millisecond
 		dial := cfg.Dial
 		cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address != frozen {
