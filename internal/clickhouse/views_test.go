@@ -242,6 +242,10 @@ func TestMissingCallbacksView(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("missing_callbacks (-want +got):\n%s", d)
 	}
+	got = query(t, f.db, "SELECT DISTINCT m.account_unrecorded_share = a.unrecorded_share, m.account_note = a.note, m.account_note_zh = a.note_zh FROM missing_callbacks AS m JOIN accounts AS a USING appid")
+	if d := cmp.Diff([][]any{{uint8(1), uint8(1), uint8(1)}}, got); d != "" {
+		t.Errorf("missing_callbacks does not say how far sends are recorded (-want +got):\n%s", d)
+	}
 	got = query(t, f.db, "SELECT appid, configured, messages, recorded, callbacks, callbacks_unrecorded, unrecorded_share, missing_callbacks, recording FROM accounts ORDER BY appid")
 	i := func(n int64) any { return n }
 	want = [][]any{

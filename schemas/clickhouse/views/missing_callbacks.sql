@@ -19,7 +19,10 @@ CREATE OR REPLACE VIEW missing_callbacks
     last_poll_status LowCardinality(String) COMMENT 'What it answered; empty after an error. SEND_FAIL may hide a rejection.',
     last_poll_error  Nullable(Int64)        COMMENT 'errcode of the API, if asking failed; 0 if WeChat could not be asked at all.',
     abandoned_reason LowCardinality(String) COMMENT 'Why nobody asks any more: no_answer, never_polled, no_credentials or not_chased.',
-    abandoned_detail String                 COMMENT 'The same in words.'
+    abandoned_detail String                 COMMENT 'The same in words.',
+    account_unrecorded_share Nullable(Float64) COMMENT 'Of all callbacks of the account, the share whose send nobody recorded, 0 to 1; NULL if no callback has come.',
+    account_note     String                 COMMENT 'What that means: of sends that nobody recorded, callbacks that never came cannot be seen.',
+    account_note_zh  String                 COMMENT 'The same in Chinese.'
 )
 DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT
@@ -40,9 +43,13 @@ SELECT
     m.last_poll_status AS last_poll_status,
     m.last_poll_error AS last_poll_error,
     m.abandoned_reason AS abandoned_reason,
-    m.abandoned_detail AS abandoned_detail
+    m.abandoned_detail AS abandoned_detail,
+    r.unrecorded_share AS account_unrecorded_share,
+    r.note AS account_note,
+    r.note_zh AS account_note_zh
 FROM message_rows AS m FINAL
 LEFT ANY JOIN (SELECT appid, name FROM account_rows FINAL) AS a ON a.appid = m.appid
+LEFT ANY JOIN (SELECT appid, unrecorded_share, note, note_zh FROM accounts) AS r ON r.appid = m.appid
 WHERE m.submissions > 0 AND m.finals = 0 AND (m.outcome != 'pending' OR m.submitted_at < now64(3, 'UTC') - INTERVAL 45 MINUTE)
 SETTINGS do_not_merge_across_partitions_select_final = 1
 COMMENT 'Recorded messages whose callback has not come, 45 minutes or more after submission. A send that nobody recorded cannot be missed: see recording_daily and accounts for the accounts of which that is so. An empty answer does not mean that nothing is missing.';
