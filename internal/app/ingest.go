@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"qunfa/internal/config"
@@ -14,6 +13,7 @@ import (
 
 // Ingest is the service that WeChat calls.
 type Ingest struct {
+	resources
 	log       *slog.Logger
 	topic     string
 	client    *kafka.Client
@@ -40,13 +40,13 @@ func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
 	if s.directory, err = ingest.NewDirectory(accounts, platforms); err != nil {
 		return nil, err
 	}
-	if s.client, err = NewKafka(cfg, o); err != nil {
+	if s.client, err = s.newKafka(cfg, o); err != nil {
 		return nil, err
 	}
-	if s.events, err = NewProducer(s.client, cfg.Kafka.Topic, o); err != nil {
+	if s.events, err = s.newProducer(s.client, cfg.Kafka.Topic, o); err != nil {
 		return nil, err
 	}
-	if s.dead, err = NewProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
+	if s.dead, err = s.newProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
 		return nil, err
 	}
 	s.server, err = ingest.New(ingestConfig(cfg), ingest.Deps{
@@ -57,7 +57,11 @@ func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
 		Registerer:  o.Registerer,
 		Clock:       o.Clock,
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	s.own(func(context.Context) error { return s.server.Close() })
+	return s, nil
 }
 
 func ingestConfig(cfg *config.Config) ingest.Config {
@@ -131,25 +135,5 @@ func (s *Ingest) Reload(_ context.Context, cfg *config.Config) error {
 		return err
 	}
 	s.server.WarnPlain()
-	return nil
-}
-
-// Close implements [Service].
-func (s *Ingest) Close(ctx context.Context) error {
-	var errs []error
-	if s.server != nil {
-		errs = append(errs, s.server.Close())
-	}
-	for _, p := range []*kafka.Producer{s.events, s.dead} {
-		if p != nil {
-			errs = append(errs, p.Close(ctx))
-		}
-	}
-	if s.client != nil {
-		s.client.Close()
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("ingest: %w", err)
-	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 
 // Reconcile is the service that asks WeChat.
 type Reconcile struct {
+	resources
 	cfg    *config.Config
 	log    *slog.Logger
 	client *kafka.Client
@@ -46,23 +47,23 @@ func NewReconcile(cfg *config.Config, o Options) (_ *Reconcile, err error) {
 	if err := s.rcfg.Validate(); err != nil {
 		return nil, fmt.Errorf("reconcile: %w", err)
 	}
-	if s.client, err = NewKafka(cfg, o); err != nil {
+	if s.client, err = s.newKafka(cfg, o); err != nil {
 		return nil, err
 	}
-	if s.events, err = NewProducer(s.client, cfg.Kafka.Topic, o); err != nil {
+	if s.events, err = s.newProducer(s.client, cfg.Kafka.Topic, o); err != nil {
 		return nil, err
 	}
-	groupConfig := kafka.GroupConfig{GroupID: cfg.Reconcile.Group, Topic: cfg.Kafka.Topic}
-	if s.group, err = kafka.NewGroup(s.client, groupConfig, o.Logger, o.Registerer); err != nil {
+	if s.group, err = newGroup(s.client, cfg.Reconcile.Group, cfg.Kafka.Topic, o.Logger, o.Registerer); err != nil {
 		return nil, err
 	}
-	if s.db, err = OpenClickHouse(cfg, o); err != nil {
+	if s.db, err = s.openClickHouse(cfg, o); err != nil {
 		return nil, err
 	}
 	s.api, err = wechat.NewClient(wechat.Config{BaseURL: cfg.WeChat.BaseURL.Raw(), Logger: o.Logger, Clock: o.Clock, Registerer: o.Registerer})
 	if err != nil {
 		return nil, err
 	}
+	s.own(func(context.Context) error { s.api.Close(); return nil })
 	if s.asker, err = newAsker(s.api, cfg); err != nil {
 		return nil, err
 	}
@@ -140,24 +141,3 @@ func (s *Reconcile) AddTo(a *daemon.Admin) {
 
 // Reload implements [Service].
 func (s *Reconcile) Reload(_ context.Context, cfg *config.Config) error { return s.asker.reload(cfg) }
-
-// Close implements [Service].
-func (s *Reconcile) Close(ctx context.Context) error {
-	var errs []error
-	if s.events != nil {
-		errs = append(errs, s.events.Close(ctx))
-	}
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
-	}
-	if s.api != nil {
-		s.api.Close()
-	}
-	if s.client != nil {
-		s.client.Close()
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("reconcile: %w", err)
-	}
-	return nil
-}

@@ -19,6 +19,7 @@ import (
 
 // Sink is the service that writes ClickHouse and shows the delivery metrics.
 type Sink struct {
+	resources
 	cfg        *config.Config
 	log        *slog.Logger
 	registerer prometheus.Registerer
@@ -46,17 +47,16 @@ func NewSink(cfg *config.Config, o Options) (_ *Sink, err error) {
 			err = errors.Join(err, s.Close(context.Background()))
 		}
 	}()
-	if s.client, err = NewKafka(cfg, o); err != nil {
+	if s.client, err = s.newKafka(cfg, o); err != nil {
 		return nil, err
 	}
-	if s.dead, err = NewProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
+	if s.dead, err = s.newProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
 		return nil, err
 	}
-	groupConfig := kafka.GroupConfig{GroupID: cfg.Sink.Group, Topic: cfg.Kafka.Topic}
-	if s.group, err = kafka.NewGroup(s.client, groupConfig, o.Logger, o.Registerer); err != nil {
+	if s.group, err = newGroup(s.client, cfg.Sink.Group, cfg.Kafka.Topic, o.Logger, o.Registerer); err != nil {
 		return nil, err
 	}
-	if s.db, err = OpenClickHouse(cfg, o); err != nil {
+	if s.db, err = s.openClickHouse(cfg, o); err != nil {
 		return nil, err
 	}
 	s.progress = &progress{client: s.client, db: s.db, clock: o.Clock, topic: cfg.Kafka.Topic, sinkGroup: cfg.Sink.Group}
@@ -165,22 +165,4 @@ func (s *Sink) Reload(ctx context.Context, cfg *config.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return s.db.UpsertAccounts(ctx, *s.accounts.Load())
-}
-
-// Close implements [Service].
-func (s *Sink) Close(ctx context.Context) error {
-	var errs []error
-	if s.dead != nil {
-		errs = append(errs, s.dead.Close(ctx))
-	}
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
-	}
-	if s.client != nil {
-		s.client.Close()
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("sink: %w", err)
-	}
-	return nil
 }
