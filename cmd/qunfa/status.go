@@ -1,0 +1,473 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"qunfa/internal/clickhouse"
+	"qunfa/internal/daemon"
+	"qunfa/internal/events"
+	"qunfa/internal/kafka"
+)
+
+// statusCmd shows the whole pipeline. Each part that cannot be asked says so
+// and costs only itself.
+type statusCmd struct {
+	Admin []string `help:"Admin addresses of the services. Default: admin.listen, or that of the local stack." placeholder:"HOST:PORT"`
+	readerFlags
+}
+
+// report is the pipeline as it is. What is not known is null, never 0.
+type report struct {
+	Where    string         `json:"where"`
+	At       time.Time      `json:"at"`
+	Version  string         `json:"version"`
+	Services []serviceState `json:"services"`
+	Kafka    kafkaState     `json:"kafka"`
+	Database databaseState  `json:"clickhouse"`
+	Messages messagesState  `json:"messages"`
+	Accounts accountsState  `json:"accounts"`
+}
+
+// serviceState is what an admin listener says.
+type serviceState struct {
+	Address string          `json:"address"`
+	Status  daemon.Status   `json:"status,omitempty"`
+	Checks  []daemon.Result `json:"checks,omitempty"`
+	Error   string          `json:"error,omitempty"`
+}
+
+// kafkaState is how long the log is and how far the sink has come.
+type kafkaState struct {
+	Topic       string           `json:"topic"`
+	Partitions  []partitionState `json:"partitions"`
+	Lag         *int64           `json:"lag"` // records in Kafka and not yet in ClickHouse
+	DeadTopic   string           `json:"dead_topic"`
+	DeadLetters *int64           `json:"dead_letters"`
+	Error       string           `json:"error,omitempty"`
+}
+
+type partitionState struct {
+	Partition int32  `json:"partition"`
+	First     int64  `json:"first"`
+	End       int64  `json:"end"`
+	Committed *int64 `json:"committed"` // null: the sink has never committed
+	Lag       int64  `json:"lag"`
+}
+
+type databaseState struct {
+	Version  string          `json:"version,omitempty"`
+	Database string          `json:"database"`
+	Schema   string          `json:"schema,omitempty"` // ok, or what is wrong with it
+	Coverage []coverageState `json:"coverage"`
+	Error    string          `json:"error,omitempty"`
+}
+
+// coverageState says whether every record of a partition is accounted for.
+type coverageState struct {
+	Topic     string           `json:"topic"`
+	Partition int32            `json:"partition"`
+	First     int64            `json:"first"`
+	Last      int64            `json:"last"`
+	Records   int64            `json:"records"`
+	Missing   int64            `json:"missing"`
+	Kinds     map[string]int64 `json:"kinds"`
+}
+
+type messagesState struct {
+	Outcomes      map[string]int64 `json:"outcomes"`
+	OldestPending *time.Time       `json:"oldest_pending"`
+	Error         string           `json:"error,omitempty"`
+}
+
+// accountsState says, per account, whether missing callbacks can be seen at all.
+type accountsState struct {
+	Note  string `json:"note"`
+	Rows  []any  `json:"rows"`
+	Error string `json:"error,omitempty"`
+	table *clickhouse.Result
+}
+
+// statusTimeout bounds each part.
+const statusTimeout = 10 * time.Second
+
+// Run implements the command.
+func (c *statusCmd) Run(g *globals) error {
+	t, err := g.target()
+	if err != nil {
+		return err
+	}
+	return c.run(g, t)
+}
+
+func (c *statusCmd) run(g *globals, t *target) error {
+	r := report{Where: t.where, At: time.Now().In(t.cfg.Location()).Truncate(time.Second), Version: g.Version}
+	for _, part := range []func(context.Context, *target, *report){c.services, c.kafka, c.database, c.messages} {
+		ctx, cancel := context.WithTimeout(g.ctx, statusTimeout)
+		part(ctx, t, &r)
+		cancel()
+	}
+	if err := r.print(g); err != nil {
+		return err
+	}
+	if !r.healthy() {
+		return errSilent
+	}
+	return nil
+}
+
+// healthy is false if something could not be asked, or says that it does not work.
+func (r *report) healthy() bool {
+	bad := r.Kafka.Error != "" || r.Database.Error != "" || r.Messages.Error != "" || r.Accounts.Error != "" || r.Database.Schema != "ok"
+	for _, s := range r.Services {
+		bad = bad || s.Error != "" || s.Status == daemon.StatusNotReady
+	}
+	for _, c := range r.Database.Coverage {
+		bad = bad || c.Missing != 0
+	}
+	return !bad
+}
+
+func (c *statusCmd) services(ctx context.Context, t *target, r *report) {
+	addresses := c.Admin
+	if len(addresses) == 0 {
+		addresses = []string{t.cfg.Admin.Listen}
+	}
+	for _, a := range addresses {
+		r.Services = append(r.Services, askService(ctx, a))
+	}
+}
+
+func askService(ctx context.Context, address string) serviceState {
+	s := serviceState{Address: address}
+	url := address
+	if !strings.Contains(url, "://") {
+		url = "http://" + url
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/readyz?format=json", nil)
+	if err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	client := &http.Client{Timeout: statusTimeout}
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
+	if err != nil {
+		s.Error = fmt.Sprintf("does not answer: %v", err)
+		return s
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&s); err != nil {
+		s.Error = fmt.Sprintf("status %d with an answer that is not qunfa's: %v", res.StatusCode, err)
+	}
+	s.Address = address
+	return s
+}
+
+func (c *statusCmd) kafka(ctx context.Context, t *target, r *report) {
+	r.Kafka = kafkaState{Topic: t.cfg.Kafka.Topic, DeadTopic: t.cfg.Kafka.DeadTopic, Partitions: []partitionState{}}
+	client, err := t.kafka()
+	if err != nil {
+		r.Kafka.Error = err.Error()
+		return
+	}
+	defer client.Close()
+	if err := r.Kafka.ask(ctx, client, t.cfg.Sink.Group); err != nil {
+		r.Kafka.Error = client.Diagnose(ctx, err).Error()
+	}
+}
+
+func (k *kafkaState) ask(ctx context.Context, client *kafka.Client, group string) error {
+	first, ends, err := bounds(ctx, client, k.Topic)
+	if err != nil {
+		return err
+	}
+	committed, err := client.CommittedOffsets(ctx, group, k.Topic)
+	if err != nil {
+		return err
+	}
+	var lag int64
+	for p, end := range ends {
+		s := partitionState{Partition: p, First: first[p], End: end}
+		from := first[p]
+		if c, ok := committed[p]; ok && c >= 0 {
+			s.Committed, from = &c, max(c, first[p])
+		}
+		s.Lag = max(0, end-from)
+		lag += s.Lag
+		k.Partitions = append(k.Partitions, s)
+	}
+	slices.SortFunc(k.Partitions, func(a, b partitionState) int { return int(a.Partition - b.Partition) })
+	k.Lag = &lag
+	first, ends, err = bounds(ctx, client, k.DeadTopic)
+	if err != nil {
+		return err
+	}
+	var dead int64
+	for p, end := range ends {
+		dead += end - first[p]
+	}
+	k.DeadLetters = &dead
+	return nil
+}
+
+func bounds(ctx context.Context, client *kafka.Client, topic string) (first, ends map[int32]int64, err error) {
+	if first, err = client.FirstOffsets(ctx, topic); err != nil {
+		return nil, nil, err
+	}
+	ends, err = client.EndOffsets(ctx, topic)
+	return first, ends, err
+}
+
+func (c *statusCmd) database(ctx context.Context, t *target, r *report) {
+	r.Database = databaseState{Database: t.cfg.ClickHouse.Database, Coverage: []coverageState{}}
+	db, err := t.database()
+	if err != nil {
+		r.Database.Error = err.Error()
+		return
+	}
+	defer db.Close()
+	if err := r.Database.ask(ctx, db); err != nil {
+		r.Database.Error = err.Error()
+	}
+}
+
+func (d *databaseState) ask(ctx context.Context, db *clickhouse.DB) error {
+	v, err := db.Query(ctx, "SELECT version()")
+	if err != nil {
+		return err
+	}
+	d.Version = fmt.Sprint(v.Rows[0][0])
+	d.Schema = "ok"
+	if err := db.CheckSchema(ctx); err != nil {
+		d.Schema = err.Error()
+		return nil
+	}
+	coverage, err := db.Coverage(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range coverage {
+		d.Coverage = append(d.Coverage, coverageState{c.Topic, c.Partition, c.First, c.Last, c.Records, c.Missing(), c.Kinds})
+	}
+	return nil
+}
+
+func (c *statusCmd) messages(ctx context.Context, t *target, r *report) {
+	db, err := c.reader(t)
+	if err != nil {
+		r.Messages.Error, r.Accounts.Error = err.Error(), err.Error()
+		return
+	}
+	defer db.Close()
+	if r.Messages, err = askMessages(ctx, db); err != nil {
+		r.Messages.Error = explainAccess(err).Error()
+	}
+	if r.Accounts, err = askAccounts(ctx, db); err != nil {
+		r.Accounts.Error = explainAccess(err).Error()
+	}
+}
+
+func askMessages(ctx context.Context, db *clickhouse.DB) (messagesState, error) {
+	var s messagesState
+	r, err := db.Query(ctx, "SELECT outcome, count(), minIf(submitted_at, outcome = 'pending') FROM messages GROUP BY outcome")
+	if err != nil {
+		return s, err
+	}
+	s.Outcomes = map[string]int64{}
+	for _, o := range events.Outcomes() {
+		s.Outcomes[string(o)] = 0
+	}
+	for _, row := range r.Rows {
+		outcome, _ := row[0].(string)
+		n, _ := row[1].(uint64)
+		s.Outcomes[outcome] = int64(n)
+		if at, ok := row[2].(time.Time); ok && outcome == string(events.OutcomePending) {
+			s.OldestPending = &at
+		}
+	}
+	return s, nil
+}
+
+// recordingNote stands beside every figure about missing callbacks.
+const recordingNote = "A callback that never comes can be seen only if the send was recorded (record API or `qunfa record`):" +
+	" of sends that nobody recorded, missing callbacks cannot be seen, so no figure here means that there are none."
+
+func askAccounts(ctx context.Context, db *clickhouse.DB) (accountsState, error) {
+	s := accountsState{Note: recordingNote, Rows: []any{}}
+	r, err := db.Query(ctx, "SELECT appid, account, callbacks, callbacks_unrecorded, unrecorded_share, recorded, missing_callbacks, recording, note FROM accounts ORDER BY account, appid")
+	if err != nil {
+		return s, err
+	}
+	s.table = r
+	for _, o := range objects(r) {
+		s.Rows = append(s.Rows, o)
+	}
+	return s, nil
+}
+
+func (r *report) print(g *globals) error {
+	switch f := g.format(formatJSON); f {
+	case formatJSON:
+		return g.printJSON(r)
+	case formatCSV:
+		return usagef("status has several tables: use --format table or json")
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s, %s\n", r.Where, r.At.Format(time.DateTime))
+	r.printServices(&b)
+	for _, part := range []func(*strings.Builder) error{r.printKafka, r.printDatabase, r.printMessages, r.printAccounts} {
+		if err := part(&b); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(g.Stdout, b.String())
+	return err
+}
+
+func title(b *strings.Builder, text string, err string) bool {
+	fmt.Fprintf(b, "\n%s\n", text)
+	if err != "" {
+		fmt.Fprintf(b, "  not known: %s\n", printable(err))
+	}
+	return err == ""
+}
+
+func (r *report) printServices(b *strings.Builder) {
+	fmt.Fprintf(b, "\nServices\n")
+	for _, s := range r.Services {
+		if s.Error != "" {
+			fmt.Fprintf(b, "  %s %s\n", s.Address, printable(s.Error))
+			continue
+		}
+		fmt.Fprintf(b, "  %s %s\n", s.Address, strings.ReplaceAll(string(s.Status), "_", " "))
+		for _, c := range s.Checks {
+			fmt.Fprintf(b, "    %s\n", printable(c.String()))
+		}
+	}
+}
+
+func (r *report) printKafka(b *strings.Builder) error {
+	k := r.Kafka
+	if !title(b, "Log: Kafka topic "+k.Topic, k.Error) && len(k.Partitions) == 0 {
+		return nil
+	}
+	t := &clickhouse.Result{Columns: []clickhouse.Column{{Name: "partition", Type: "Int32"}, {Name: "first", Type: "Int64"}, {Name: "end", Type: "Int64"}, {Name: "committed by the sink", Type: "Nullable(Int64)"}, {Name: "lag", Type: "Int64"}}}
+	for _, p := range k.Partitions {
+		t.Rows = append(t.Rows, []any{p.Partition, p.First, p.End, number(p.Committed), p.Lag})
+	}
+	if err := writeTable(b, t); err != nil {
+		return err
+	}
+	fmt.Fprintf(b, "  not yet in ClickHouse: %s; dead letters in %s: %s", known(k.Lag), k.DeadTopic, known(k.DeadLetters))
+	if k.DeadLetters != nil && *k.DeadLetters > 0 {
+		b.WriteString(" (`qunfa dead list`)")
+	}
+	b.WriteByte('\n')
+	return nil
+}
+
+func number(n *int64) any {
+	if n == nil {
+		return nil
+	}
+	return *n
+}
+
+func known(n *int64) string {
+	if n == nil {
+		return "not known"
+	}
+	return fmt.Sprint(*n)
+}
+
+func (r *report) printDatabase(b *strings.Builder) error {
+	d := r.Database
+	if !title(b, "Database "+d.Database, d.Error) && d.Version == "" {
+		return nil
+	}
+	fmt.Fprintf(b, "  ClickHouse %s, schema: %s\n", d.Version, d.Schema)
+	if d.Schema != "ok" {
+		return nil
+	}
+	if len(d.Coverage) == 0 {
+		fmt.Fprintln(b, "  nothing of the log has been stored yet")
+		return nil
+	}
+	t := &clickhouse.Result{Columns: []clickhouse.Column{{Name: "partition", Type: "String"}, {Name: "offsets", Type: "String"}, {Name: "records", Type: "Int64"}}}
+	kinds := []string{events.FateEvent, events.FateDead, events.FateForeign, events.FateTrimmed}
+	for _, k := range kinds {
+		t.Columns = append(t.Columns, clickhouse.Column{Name: k, Type: "Int64"})
+	}
+	t.Columns = append(t.Columns, clickhouse.Column{Name: "unaccounted for", Type: "Int64"})
+	for _, c := range d.Coverage {
+		row := []any{fmt.Sprintf("%s/%d", c.Topic, c.Partition), fmt.Sprintf("%d to %d", c.First, c.Last), c.Records}
+		for _, k := range kinds {
+			row = append(row, c.Kinds[k])
+		}
+		t.Rows = append(t.Rows, append(row, c.Missing))
+	}
+	return writeTable(b, t)
+}
+
+func (r *report) printMessages(b *strings.Builder) error {
+	m := r.Messages
+	if !title(b, "Messages by outcome", m.Error) {
+		return nil
+	}
+	t := &clickhouse.Result{Rows: [][]any{nil}}
+	for _, o := range events.Outcomes() {
+		t.Columns = append(t.Columns, clickhouse.Column{Name: string(o), Type: "Int64"})
+		t.Rows[0] = append(t.Rows[0], m.Outcomes[string(o)])
+	}
+	if err := writeTable(b, t); err != nil {
+		return err
+	}
+	if m.OldestPending != nil {
+		fmt.Fprintf(b, "  the oldest pending one was submitted %s, %s ago\n", m.OldestPending.Format(time.DateTime), r.At.Sub(*m.OldestPending).Truncate(time.Second))
+	}
+	return nil
+}
+
+func (r *report) printAccounts(b *strings.Builder) error {
+	a := r.Accounts
+	if !title(b, "Are sends recorded?", a.Error) {
+		return nil
+	}
+	fmt.Fprintf(b, "  %s\n", a.Note)
+	if len(a.table.Rows) == 0 {
+		fmt.Fprintln(b, "  no account is known")
+		return nil
+	}
+	return writeTable(b, recordingTable(a.table))
+}
+
+// recordingTable says in words what could be taken for a good 0.
+func recordingTable(r *clickhouse.Result) *clickhouse.Result {
+	t := &clickhouse.Result{Columns: []clickhouse.Column{
+		{Name: "appid", Type: "String"}, {Name: "account", Type: "String"}, {Name: "callbacks", Type: "Int64"}, {Name: "without a recorded send", Type: "Float64"},
+		{Name: "recorded", Type: "Int64"}, {Name: "missing callbacks", Type: "Int64"}, {Name: "which means", Type: "String"},
+	}}
+	for n := range r.Rows {
+		a := rowOf(r, n)
+		share := "no callback yet"
+		if s, ok := a["unrecorded_share"].(float64); ok {
+			share = fmt.Sprintf("%.1f%%", 100*s)
+		}
+		missing := "cannot be seen"
+		if m, ok := a["missing_callbacks"].(int64); ok {
+			missing = fmt.Sprint(m)
+			if a.text("recording") != "all" {
+				missing += " of the recorded"
+			}
+		}
+		t.Rows = append(t.Rows, []any{a["appid"], a["account"], a["callbacks"], share, a["recorded"], missing, a["note"]})
+	}
+	return t
+}
