@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jedib0t/go-pretty/v6/text"
+
 	"qunfa/internal/clickhouse"
 	"qunfa/internal/events"
 )
@@ -56,7 +58,7 @@ func (c *messagesCmd) Run(g *globals) error {
 }
 
 // printMessages writes a list as a table even if it is wider than the terminal:
-// its rows are short enough to be told apart.
+// it leaves out what can be asked for.
 func (g *globals) printMessages(r *clickhouse.Result) error {
 	if g.format(formatCSV) != formatTable {
 		return g.printRows(r)
@@ -65,11 +67,34 @@ func (g *globals) printMessages(r *clickhouse.Result) error {
 		fmt.Fprintln(g.Stdout, "no such message is known")
 		return nil
 	}
-	if err := writeTable(g.Stdout, r); err != nil {
+	if err := writeTable(g.Stdout, fitting(r, g.width())); err != nil {
 		return err
 	}
 	fmt.Fprintln(g.Stdout, "NULL is unknown, not zero: `qunfa messages APPID MSGID` says why. eligible: left after filtering; sent and errors are of these.")
 	return nil
+}
+
+// fitting drops columns, the least needed first, until a table fits; 0 is any width.
+func fitting(r *clickhouse.Result, width int) *clickhouse.Result {
+	for _, name := range []string{"by", "account", "status", "filtered", "label"} {
+		if width == 0 || text.LongestLineLen(renderTable(r, columnWidth)) <= width {
+			break
+		}
+		r = without(r, name)
+	}
+	return r
+}
+
+func without(r *clickhouse.Result, name string) *clickhouse.Result {
+	at := slices.IndexFunc(r.Columns, func(c clickhouse.Column) bool { return c.Name == name })
+	if at < 0 {
+		return r
+	}
+	out := &clickhouse.Result{Columns: slices.Delete(slices.Clone(r.Columns), at, at+1)}
+	for _, row := range r.Rows {
+		out.Rows = append(out.Rows, slices.Delete(slices.Clone(row), at, at+1))
+	}
+	return out
 }
 
 // messageFilter is a question with its arguments.

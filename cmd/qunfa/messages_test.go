@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"qunfa/internal/clickhouse"
 )
 
 // Whatever is not known of a message is said in words, with the reason.
@@ -82,5 +84,23 @@ func TestParseSince(t *testing.T) {
 		if got, err := parseSince(bad, now); err == nil {
 			t.Errorf("%q: %v, want an error", bad, got)
 		}
+	}
+}
+
+// A list for a narrow terminal keeps what names a message and what became of it.
+func TestFitting(t *testing.T) {
+	r := &clickhouse.Result{Columns: textColumns("appid", "account", "msg_id", "outcome", "by", "status"), Rows: [][]any{{"wx1", "示例账号", "1", "sent", "callback", "send success"}}}
+	for width, want := range map[int]string{0: "appid account msg_id outcome by status", 200: "appid account msg_id outcome by status", 40: "appid msg_id outcome", 5: "appid msg_id outcome"} {
+		var names []string
+		got := fitting(r, width)
+		for _, c := range got.Columns {
+			names = append(names, c.Name)
+		}
+		if s := strings.Join(names, " "); s != want || len(got.Rows[0]) != len(names) {
+			t.Errorf("width %d: %s, want %s", width, s, want)
+		}
+	}
+	if len(r.Columns) != 6 || len(r.Rows[0]) != 6 {
+		t.Error("the answer itself was changed")
 	}
 }
