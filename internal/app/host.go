@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -41,7 +42,7 @@ func NewHost(cfg *config.Config, o Options, names ...string) (_ *Host, err error
 	}
 	h.admin, err = daemon.NewAdmin(daemon.AdminConfig{Listen: cfg.Admin.Listen, Gatherer: h.registry, Logger: o.Logger, Pprof: cfg.Admin.Pprof})
 	if err != nil {
-		return nil, fmt.Errorf("admin.listen: %w", err)
+		return nil, listenError("admin.listen", err)
 	}
 	h.daemon.OnStop("admin", h.admin.Close)
 	h.daemon.AddSupport("admin", h.admin.Run)
@@ -60,6 +61,15 @@ func NewHost(cfg *config.Config, o Options, names ...string) (_ *Host, err error
 		h.watchAccounts(cfg, o)
 	}
 	return h, nil
+}
+
+// listenError says what can be done about the commonest reason not to start. keys
+// are the places of the configuration that may be to blame.
+func listenError(keys string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another program has the port; stop it, or choose another one in %s of the configuration", err, keys)
+	}
+	return err
 }
 
 // Registry collects the metrics of everything in the process.

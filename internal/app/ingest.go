@@ -58,7 +58,7 @@ func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
 		Clock:       o.Clock,
 	})
 	if err != nil {
-		return nil, err
+		return nil, listenError("ingest.listen or ingest.internal", err)
 	}
 	s.own(func(context.Context) error { return s.server.Close() })
 	return s, nil

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,5 +44,27 @@ func TestMainCommandLine(t *testing.T) {
 				t.Errorf("a secret was printed:\n%s", out)
 			}
 		})
+	}
+}
+
+func TestBusyPortSaysWhatToDo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, key := range []string{"admin", "ingest"} {
+		cfg := parse(t, "kafka: {brokers: [\"127.0.0.1:1\"]}\nclickhouse: {addr: [\"127.0.0.1:1\"]}\nadmin: {listen: \"127.0.0.1:0\"}\n"+twoAccounts)
+		cfg.Ingest.Listen, cfg.Ingest.Internal = "127.0.0.1:0", "127.0.0.1:0"
+		switch key {
+		case "admin":
+			cfg.Admin.Listen = l.Addr().String()
+		case "ingest":
+			cfg.Ingest.Listen = l.Addr().String()
+		}
+		_, err := NewHost(cfg, Options{}, Services()...)
+		if err == nil || !strings.Contains(err.Error(), "another program has the port") || !strings.Contains(err.Error(), key+".listen") {
+			t.Errorf("%s: %v", key, err)
+		}
 	}
 }

@@ -47,7 +47,7 @@ FROM
         countIf(m.total IS NULL) AS messages_without_total,
         countIf(m.sent IS NULL) AS messages_without_sent,
         sumIf(m.sent, m.total IS NOT NULL) / nullIf(sumIf(m.total, m.sent IS NOT NULL), 0) AS sent_ratio,
-        median((toUnixTimestamp64Milli(m.finished_at) - toUnixTimestamp64Milli(m.submitted_at)) / 1000) AS median_delivery_seconds
+        medianIf((toUnixTimestamp64Milli(m.finished_at) - toUnixTimestamp64Milli(m.submitted_at)) / 1000, m.finished_at >= m.submitted_at) AS median_delivery_seconds
     FROM message_rows AS m FINAL
     GROUP BY ALL
     SETTINGS do_not_merge_across_partitions_select_final = 1
