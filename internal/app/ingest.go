@@ -46,7 +46,7 @@ func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
 	if s.events, err = s.newProducer(s.client, cfg.Kafka.Topic, o); err != nil {
 		return nil, err
 	}
-	if s.dead, err = s.newProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
+	if s.dead, err = s.newDeadProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
 		return nil, err
 	}
 	s.server, err = ingest.New(ingestConfig(cfg), ingest.Deps{

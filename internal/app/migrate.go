@@ -56,6 +56,9 @@ func topicsOf(cfg *config.Config, o Options) []kafka.TopicConfig {
 			ReplicationFactor: cfg.Kafka.ReplicationFactor,
 			MinInSyncReplicas: cfg.Kafka.MinInsyncReplicas,
 		}
+		if name == cfg.Kafka.DeadTopic {
+			t.MaxMessageBytes = deadLetterBytes
+		}
 		if o.Embedded { // one broker, which syncs one partition after the other
 			t.Partitions, t.ReplicationFactor, t.MinInSyncReplicas = 1, 1, 1
 		}
@@ -63,6 +66,10 @@ func topicsOf(cfg *config.Config, o Options) []kafka.TopicConfig {
 	}
 	return topics
 }
+
+// deadLetterBytes is the size limit of the dead-letter topic. A dead letter is
+// the record with a few headers more, so it needs more room than the record had.
+const deadLetterBytes = 2 << 20
 
 func ensureTopic(ctx context.Context, client *kafka.Client, t kafka.TopicConfig, progress func(string)) error {
 	warnings, err := client.EnsureTopic(ctx, t)

@@ -113,6 +113,11 @@ func NewProducer(client *kafka.Client, topic string, o Options) (*kafka.Producer
 	return kafka.NewProducer(client, kafka.ProducerConfig{Topic: topic, SingleLane: o.Embedded}, o.Logger, o.Registerer)
 }
 
+// NewDeadProducer makes a producer for the dead-letter topic.
+func NewDeadProducer(client *kafka.Client, topic string, o Options) (*kafka.Producer, error) {
+	return kafka.NewProducer(client, kafka.ProducerConfig{Topic: topic, SingleLane: o.Embedded, MaxMessageBytes: deadLetterBytes}, o.Logger, o.Registerer)
+}
+
 // OpenClickHouse opens the database with the rights of the services.
 func OpenClickHouse(cfg *config.Config, o Options) (*clickhouse.DB, error) {
 	c := clickhouse.Config{

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -28,9 +27,10 @@ type Reconcile struct {
 	api    *wechat.Client
 	asker  *asker
 	prog   *progress
-	rcfg   reconcile.Config
 	state  health
-	worker atomic.Pointer[reconcile.Reconciler]
+	worker *reconcile.Reconciler
+
+	started atomic.Bool // the database and the topic were found
 }
 
 // NewReconcile connects to nothing yet.
@@ -43,10 +43,6 @@ func NewReconcile(cfg *config.Config, o Options) (_ *Reconcile, err error) {
 			err = errors.Join(err, s.Close(context.Background()))
 		}
 	}()
-	s.rcfg = reconcileConfig(cfg, o)
-	if err := s.rcfg.Validate(); err != nil {
-		return nil, fmt.Errorf("reconcile: %w", err)
-	}
 	if s.client, err = s.newKafka(cfg, o); err != nil {
 		return nil, err
 	}
@@ -68,7 +64,8 @@ func NewReconcile(cfg *config.Config, o Options) (_ *Reconcile, err error) {
 		return nil, err
 	}
 	s.prog = &progress{client: s.client, db: s.db, clock: o.Clock, topic: cfg.Kafka.Topic, sinkGroup: cfg.Sink.Group}
-	return s, nil
+	s.worker, err = reconcile.New(reconcileConfig(cfg, o), s.prog, pendingStore{s.db}, publisher{producer: s.events}, s.asker)
+	return s, err
 }
 
 func reconcileConfig(cfg *config.Config, o Options) reconcile.Config {
@@ -111,13 +108,9 @@ func (s *Reconcile) Run(ctx context.Context) error {
 	if err != nil {
 		return nil
 	}
-	worker, err := reconcile.New(s.rcfg, s.prog, pendingStore{s.db}, publisher{producer: s.events}, s.asker)
-	if err != nil {
-		return err
-	}
-	s.worker.Store(worker)
+	s.started.Store(true)
 	return s.group.Run(ctx, func(ctx context.Context, g *kafka.Generation) error {
-		return worker.Run(ctx, g)
+		return s.worker.Run(ctx, g)
 	})
 }
 
@@ -131,11 +124,10 @@ func (s *Reconcile) AddTo(a *daemon.Admin) {
 		return nil
 	})
 	a.AddCheck("reconcile", func(context.Context) error {
-		worker := s.worker.Load()
-		if worker == nil {
+		if !s.started.Load() {
 			return errors.New("waiting for ClickHouse and Kafka")
 		}
-		return worker.Ready()
+		return s.worker.Ready()
 	})
 }
 

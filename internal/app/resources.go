@@ -43,6 +43,14 @@ func (r *resources) newProducer(c *kafka.Client, topic string, o Options) (*kafk
 	return p, err
 }
 
+func (r *resources) newDeadProducer(c *kafka.Client, topic string, o Options) (*kafka.Producer, error) {
+	p, err := NewDeadProducer(c, topic, o)
+	if err == nil {
+		r.own(p.Close)
+	}
+	return p, err
+}
+
 func (r *resources) openClickHouse(cfg *config.Config, o Options) (*clickhouse.DB, error) {
 	db, err := OpenClickHouse(cfg, o)
 	if err == nil {

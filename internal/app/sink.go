@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"qunfa/internal/clickhouse"
 	"qunfa/internal/config"
 	"qunfa/internal/daemon"
@@ -20,10 +18,10 @@ import (
 // Sink is the service that writes ClickHouse and shows the delivery metrics.
 type Sink struct {
 	resources
-	cfg        *config.Config
-	log        *slog.Logger
-	registerer prometheus.Registerer
-	clock      func() time.Time
+	cfg     *config.Config
+	log     *slog.Logger
+	metrics *sink.Metrics
+	clock   func() time.Time
 
 	client   *kafka.Client
 	dead     *kafka.Producer
@@ -39,7 +37,7 @@ type Sink struct {
 // NewSink connects to nothing yet: Kafka and ClickHouse may come later.
 func NewSink(cfg *config.Config, o Options) (_ *Sink, err error) {
 	o = o.forService(nameSink)
-	s := &Sink{cfg: cfg, log: o.Logger, registerer: o.Registerer, clock: o.Clock}
+	s := &Sink{cfg: cfg, log: o.Logger, metrics: sink.NewMetrics(o.Registerer), clock: o.Clock}
 	s.keepAccounts(cfg)
 	s.state.set(errors.New("starting"))
 	defer func() {
@@ -50,7 +48,7 @@ func NewSink(cfg *config.Config, o Options) (_ *Sink, err error) {
 	if s.client, err = s.newKafka(cfg, o); err != nil {
 		return nil, err
 	}
-	if s.dead, err = s.newProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
+	if s.dead, err = s.newDeadProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
 		return nil, err
 	}
 	if s.group, err = newGroup(s.client, cfg.Sink.Group, cfg.Kafka.Topic, o.Logger, o.Registerer); err != nil {
@@ -92,7 +90,7 @@ func (s *Sink) Run(ctx context.Context) error {
 		Interval:   s.cfg.Sink.Interval,
 		Classify:   classify,
 		Logger:     s.log,
-		Registerer: s.registerer,
+		Metrics:    s.metrics,
 	}, s.db, deadLetters{s.dead})
 	if err != nil {
 		return err

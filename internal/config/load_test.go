@@ -143,6 +143,22 @@ func TestRelativePathsCountFromTheFile(t *testing.T) {
 	}
 }
 
+func TestShortAPITokensAreRefusedBeforeTheStart(t *testing.T) {
+	c := Default()
+	c.Accounts = []Account{{AppID: "wx1"}}
+	c.Kafka.Brokers = []string{"kafka:9092"}
+	c.Ingest.APIToken, c.Ingest.OldAPIToken = NewSecret("fifteen letters"), NewSecret("sixteen letters!")
+	for _, s := range []Service{ServiceIngest, ServiceUp} {
+		err := c.ValidateFor(s)
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "ingest.api_token: want at least 16 characters") || strings.Contains(err.Error(), "old_api_token") {
+			t.Errorf("%s: %v", s, err)
+		}
+		if strings.Contains(err.Error(), "fifteen") {
+			t.Errorf("%s: the error quotes the token", s)
+		}
+	}
+}
+
 func TestValidateForNamesWhatIsMissing(t *testing.T) {
 	for service, want := range map[Service][]string{
 		ServiceIngest:    {"accounts", "ingest.api_token", "kafka.brokers"},

@@ -70,6 +70,13 @@ func (c *checker) remote(path, addr string) {
 	c.require(err == nil && numErr == nil && host != "" && n > 0 && n <= 65535, path, "want host:port, such as %s", "db1.example.com:9000")
 }
 
+// minAPIToken is what ingest asks of a bearer token that others could guess at.
+const minAPIToken = 16
+
+func (c *checker) apiToken(path string, token Secret) {
+	c.require(token.IsZero() || len(token.Reveal()) >= minAPIToken, path, "want at least %d characters: openssl rand -hex 16 makes one", minAPIToken)
+}
+
 // topicName is Kafka's rule, less some room for ".dead".
 var topicName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,240}$`)
 
@@ -294,6 +301,8 @@ func (c *Config) ValidateFor(s Service) error {
 		if c.Ingest.APIToken.IsZero() && s == ServiceIngest { // up makes one
 			ck.problem(ErrMissing, "ingest.api_token", "%s needs the bearer token of its record API, as api_token or api_token_file", s)
 		}
+		ck.apiToken("ingest.api_token", c.Ingest.APIToken)
+		ck.apiToken("ingest.old_api_token", c.Ingest.OldAPIToken)
 	}
 	return ck.err()
 }

@@ -44,6 +44,9 @@ type EngineConfig struct {
 	// user: "GRANT SELECT ON qunfa.messages". What they name need not exist.
 	// The engine reads them when it starts.
 	ReaderGrants []string
+	// ReaderTimeZone is the zone of today() and now() for the user reader, an
+	// IANA name; empty: the server's, which is UTC.
+	ReaderTimeZone string
 
 	// MaxMemory is the most that the server takes, in bytes. Default: 2 GiB.
 	MaxMemory int64

@@ -76,6 +76,7 @@ type serverSettings struct {
 	MaxMemory, QueryMemory, ReaderMemory int64 // bytes
 	PasswordSHA256, ReaderPasswordSHA256 string
 	OwnerGrants, ReaderGrants            []string
+	ReaderTimeZone                       string
 }
 
 func newServerSettings(c EngineConfig, creds credentials, p ports) serverSettings {
@@ -92,6 +93,7 @@ func newServerSettings(c EngineConfig, creds credentials, p ports) serverSetting
 		ReaderPasswordSHA256: hexSHA256(creds.ReaderPassword),
 		OwnerGrants:          escapeAll(ownerGrants(c)),
 		ReaderGrants:         escapeAll(readerGrants(c)),
+		ReaderTimeZone:       escapeXML(c.ReaderTimeZone),
 	}
 }
 

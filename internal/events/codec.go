@@ -34,6 +34,7 @@ const (
 // NewSubmitted makes an event of a submission that source (such as
 // "qunfa/ingest") observed. Its id covers only the fields that the caller gave.
 func NewSubmitted(source string, d Submitted, given Given) (Event, error) {
+	d.SubmittedAt = precise(d.SubmittedAt)
 	if err := d.validate(); err != nil {
 		return Event{}, err
 	}
@@ -45,22 +46,33 @@ func New(source string, d Data) (Event, error) {
 	if err := d.validate(); err != nil {
 		return Event{}, err
 	}
-	var id ID
+	d, id := identify(d)
+	return newEvent(id, source, d), nil
+}
+
+// identify returns the data with the precision that lasts, and its id.
+func identify(d Data) (Data, ID) {
 	switch d := d.(type) {
 	case *Submitted:
-		id = d.id(Given{SubmittedAt: true, Chase: true})
+		c := *d
+		c.SubmittedAt = precise(c.SubmittedAt)
+		return &c, c.id(Given{SubmittedAt: true, Chase: true})
 	case *Finished:
-		id = d.id()
+		return d, d.id()
 	case *Polled:
-		id = d.id()
+		c := *d
+		c.PolledAt = precise(c.PolledAt)
+		return &c, c.id()
 	case *Deleted:
-		id = d.id()
+		c := *d
+		c.DeletedAt = precise(c.DeletedAt)
+		return &c, c.id()
 	case *Abandoned:
-		id = d.id()
-	default:
-		return Event{}, fmt.Errorf("data of type %T is not an event's", d)
+		c := *d
+		c.AbandonedAt = precise(c.AbandonedAt)
+		return &c, c.id()
 	}
-	return newEvent(id, source, d), nil
+	panic(fmt.Sprintf("events: data of type %T: the interface is closed, since validate is not exported", d))
 }
 
 func newEvent(id ID, source string, d Data) Event {

@@ -123,7 +123,7 @@ func (s *Stack) startEngine(ctx context.Context, o Options) error {
 	ec := embedded.EngineConfig{
 		Dir: filepath.Join(s.Dir, "clickhouse"), Logger: o.Logger.With("service", "clickhouse"),
 		HTTP: s.Config.Embedded.HTTP, TCPPort: s.Config.Embedded.TCPPort, HTTPPort: s.Config.Embedded.HTTPPort,
-		Databases: []string{s.Config.ClickHouse.Database}, ReaderGrants: grants, MaxMemory: int64(s.Config.Embedded.MaxMemory),
+		Databases: []string{s.Config.ClickHouse.Database}, ReaderGrants: grants, ReaderTimeZone: s.Config.TimeZone, MaxMemory: int64(s.Config.Embedded.MaxMemory),
 	}
 	if o.Engine != nil {
 		ec = o.Engine(ec)

@@ -24,6 +24,7 @@ type Config struct {
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: not exported
+	Metrics    *Metrics              // nil: made and registered by New
 	Now        func() time.Time
 }
 

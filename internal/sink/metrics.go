@@ -6,7 +6,9 @@ import (
 	"qunfa/internal/events"
 )
 
-type metrics struct {
+// Metrics are the sink's. They can be made before the sink, so that they are
+// there from the start, while it waits for its database.
+type Metrics struct {
 	events     *prometheus.CounterVec
 	foreign    prometheus.Counter
 	dead       *prometheus.CounterVec
@@ -23,14 +25,15 @@ type metrics struct {
 
 var classNames = map[Class]string{ClassRetry: "retry", ClassPause: "pause", ClassRow: "row"}
 
-func newMetrics(r prometheus.Registerer) *metrics {
+// NewMetrics makes and registers the metrics; nil: they are shown nowhere.
+func NewMetrics(r prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
-	m := &metrics{
+	m := &Metrics{
 		events:  vec("qunfa_sink_events_total", "Events written to ClickHouse, by type; repeated ones count again.", "type"),
 		foreign: counter("qunfa_sink_foreign_records_total", "Records in the topic that are not events of qunfa."),
 		dead:    vec("qunfa_sink_dead_letters_total", "Records that were set aside in the dead-letter topic, by reason.", "reason"),
@@ -54,7 +57,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) init() {
+func (m *Metrics) init() {
 	for _, t := range events.Types() {
 		m.events.WithLabelValues(string(t))
 	}

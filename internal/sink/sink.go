@@ -18,7 +18,7 @@ type Sink struct {
 	store   Store
 	dead    DeadLetters
 	log     *slog.Logger
-	metrics *metrics
+	metrics *Metrics
 	state   state
 }
 
@@ -28,7 +28,10 @@ func New(cfg Config, store Store, dead DeadLetters) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sink{cfg: cfg, store: store, dead: dead, log: cfg.Logger, metrics: newMetrics(cfg.Registerer)}, nil
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(cfg.Registerer)
+	}
+	return &Sink{cfg: cfg, store: store, dead: dead, log: cfg.Logger, metrics: cfg.Metrics}, nil
 }
 
 // Run works on a session until ctx ends or its partitions are lost; both
