@@ -97,7 +97,12 @@ func (c testCluster) client(t testing.TB, change ...func(*Config)) (*Client, *ga
 	return client, g
 }
 
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+func quiet() *slog.Logger {
+	if testing.Verbose() {
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return slog.New(slog.DiscardHandler)
+}
 
 // gate is a network that can be broken: it refuses, or it freezes.
 type gate struct {

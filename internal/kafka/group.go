@@ -148,6 +148,9 @@ func (g *Group) newMember(brokers []string) (*member, error) {
 		WatchPartitionChanges:  true,
 		StartOffset:            kafka.FirstOffset,
 		Timeout:                g.cfg.RequestTimeout,
+		ErrorLogger: kafka.LoggerFunc(func(format string, args ...any) {
+			g.log.Debug("kafka-go: " + fmt.Sprintf(format, args...)) // Next returns what matters of it
+		}),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("kafka: group %s: %w", g.cfg.GroupID, err)

@@ -34,7 +34,9 @@ func (c testCluster) groupConfig(t testing.TB, topic string) GroupConfig {
 		MaxWait: 50 * time.Millisecond, RebalanceTimeout: 6 * time.Second,
 		RequestTimeout: time.Second, LeaveTimeout: time.Second,
 	}
-	if !c.real() {
+	if c.real() {
+		cfg.RequestTimeout = 5 * time.Second
+	} else {
 		cfg.SessionTimeout, cfg.RebalanceTimeout = time.Second, time.Second
 	}
 	return cfg
@@ -645,6 +647,42 @@ func TestAReaderRedialsAfterErrors(t *testing.T) {
 	for class, want := range map[Class]float64{ClassLeader: 2, ClassOther: 1, ClassRange: 2} {
 		if n := testutil.ToFloat64(g.metrics.fetchErrors.WithLabelValues(string(class))); n != want {
 			t.Errorf("%v fetch errors of class %s, want %v", n, class, want)
+		}
+	}
+}
+
+// A broker may state a high watermark below the records in the same answer.
+func TestAnAnswerAboveItsHighWaterMarkIsNoError(t *testing.T) {
+	c := fakeBrokers(t, 1)
+	topic := c.topic(t, 1)
+	batch := make(chan []byte, 1)
+	c.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		batch <- bytes.Clone(req.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records)
+		c.fake.DropControl()
+		return nil, nil, false
+	})
+	c.fill(t, topic, sequence("wx1", 3))
+	c.fake.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		res := req.ResponseKind().(*kmsg.FetchResponse)
+		part := kmsg.NewFetchResponseTopicPartition()
+		part.HighWatermark, part.LastStableOffset, part.LogStartOffset = 0, 0, 0
+		part.RecordBatches = <-batch
+		top := kmsg.NewFetchResponseTopic()
+		top.Topic, top.Partitions = topic, append(top.Partitions, part)
+		res.Topics = append(res.Topics, top)
+		return res, nil, true
+	})
+	client, _ := c.client(t)
+	var all collector
+	reg := prometheus.NewRegistry()
+	g, _ := runGroup(t, client, c.groupConfig(t, topic), reg, all.handle)
+	eventually(t, 20*time.Second, "read", func() bool { return all.count() == 3 })
+	if len(batch) != 0 {
+		t.Error("the odd answer was not given")
+	}
+	for _, class := range Classes() {
+		if n := testutil.ToFloat64(g.metrics.fetchErrors.WithLabelValues(string(class))); n != 0 {
+			t.Errorf("%v fetch errors of class %s", n, class)
 		}
 	}
 }

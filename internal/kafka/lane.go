@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 
 	"qunfa/internal/events"
 )
@@ -166,6 +167,9 @@ func (l *lane) produce(partition int32, batch []*pending) (base int64, bad map[i
 	})
 	if err == nil {
 		err = res.Error
+	}
+	if errors.Is(err, protocol.ErrNoTopic) {
+		err = l.p.client.whyNoTopic(ctx, l.p.cfg.Topic, err)
 	}
 	l.p.measure(time.Since(start), err)
 	if err != nil {

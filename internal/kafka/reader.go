@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -19,6 +20,7 @@ type reader struct {
 	part *partBuffer
 	next int64 // offset to read next; negative: the first there is
 	lost int   // how often in a row the log ended before next
+	slip bool  // the last session ended in io.ErrNoProgress
 }
 
 // errRedial asks for a new connection without counting an error.
@@ -34,6 +36,13 @@ func (r *reader) run(ctx context.Context) {
 			r.gen.buffer.end(r.part, err)
 			return
 		case errors.Is(err, errRedial):
+			continue
+		case errors.Is(err, io.ErrNoProgress) && !r.slip:
+			// A broker may answer with records above the high watermark that it
+			// states, when this has just moved. kafka-go takes such an answer for
+			// empty, leaves its bytes unread and fails at the next one. Nothing is
+			// lost, so only a second time in a row is an error.
+			r.slip = true
 			continue
 		}
 		r.gen.group.fetchFailed(r.part.partition, err)
@@ -95,14 +104,21 @@ func (r *reader) fetch(conn *kafka.Conn, room int) error {
 		MaxWait:        cfg.MaxWait,
 		IsolationLevel: kafka.ReadUncommitted, // the other level still delivers aborted records, and hangs on open transactions
 	})
+	highWater := int64(-1)
+	if batch.Err() == nil { // else there was no answer to read it from
+		highWater = batch.HighWaterMark()
+	}
 	items := r.collect(batch, room)
 	after := batch.Offset()
 	err := batch.Close()
 	if len(items) > 0 || err == nil {
 		r.lost = 0
 	}
+	if len(items) > 0 {
+		r.slip = false
+	}
 	r.gen.group.fetched(items)
-	r.gen.buffer.push(r.part, items, batch.HighWaterMark())
+	r.gen.buffer.push(r.part, items, highWater)
 	r.next = max(r.next, after)
 	if errors.Is(err, kafka.RequestTimedOut) {
 		return nil // nothing new within MaxWait

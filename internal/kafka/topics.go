@@ -230,6 +230,15 @@ func describe(ctx context.Context, kc *kafka.Client, topic string) (kafka.Topic,
 	return t, nil
 }
 
+// whyNoTopic returns the true cause of an error that says that the topic does
+// not exist: kafka-go says so, too, as long as it has no connection.
+func (c *Client) whyNoTopic(ctx context.Context, topic string, err error) error {
+	if _, cause := describe(ctx, c.kc, topic); cause != nil {
+		return cause
+	}
+	return err // the topic has just appeared
+}
+
 // WaitForTopic returns the number of partitions as soon as the topic exists and
 // every partition has a leader. It gives up only when ctx ends, and then says
 // what was missing.
