@@ -47,24 +47,34 @@ const (
 	startScript    = "#!/bin/bash\nexport KAFKA_ADVERTISED_LISTENERS=%s,BROKER://localhost:9094\nexec /etc/kafka/docker/run\n"
 )
 
-// startKafka returns the address of a broker.
+// startKafka returns the address of a broker that asks nobody who they are.
 func startKafka(ctx context.Context, t *testing.T) string {
 	t.Helper()
-	tellAddress := func(ctx context.Context, c testcontainers.Container) error {
-		endpoint, err := c.PortEndpoint(ctx, "9092/tcp", "HOST")
-		if err != nil {
-			return fmt.Errorf("find the port of Kafka: %w", err)
-		}
-		return c.CopyToContainer(ctx, fmt.Appendf(nil, startScript, endpoint), "/tmp/start.sh", 0o755)
+	return runKafka(ctx, t, kafkaEnv(), nil, nil)
+}
+
+// runKafka starts a broker and returns its address. prepare, if not nil, is
+// called before the broker reads its configuration, and ready when it runs.
+func runKafka(ctx context.Context, t *testing.T, env map[string]string, prepare, ready testcontainers.ContainerHook) string {
+	t.Helper()
+	hooks := testcontainers.ContainerLifecycleHooks{}
+	if prepare != nil {
+		hooks.PostStarts = append(hooks.PostStarts, prepare)
+	}
+	hooks.PostStarts = append(hooks.PostStarts, tellAddress)
+	if ready != nil {
+		hooks.PostReadies = append(hooks.PostReadies, ready)
 	}
 	c, err := testcontainers.Run(ctx, kafkaImage,
-		testcontainers.WithEnv(kafkaEnv()),
+		testcontainers.WithEnv(env),
 		testcontainers.WithExposedPorts("9092/tcp"),
 		testcontainers.WithEntrypoint("sh", "-c", waitForAddress),
-		testcontainers.WithAdditionalLifecycleHooks(testcontainers.ContainerLifecycleHooks{PostStarts: []testcontainers.ContainerHook{tellAddress}}),
+		testcontainers.WithAdditionalLifecycleHooks(hooks),
 		testcontainers.WithWaitStrategyAndDeadline(2*time.Minute, wait.ForLog("Kafka Server started")),
 	)
-	endAtTheEnd(t, c)
+	if c != nil {
+		endAtTheEnd(t, c)
+	}
 	if err != nil {
 		t.Fatalf("%s does not start: %v", kafkaImage, err)
 	}
@@ -73,6 +83,15 @@ func startKafka(ctx context.Context, t *testing.T) string {
 		t.Fatal(err)
 	}
 	return addr
+}
+
+// tellAddress lets the broker start.
+func tellAddress(ctx context.Context, c testcontainers.Container) error {
+	endpoint, err := c.PortEndpoint(ctx, "9092/tcp", "HOST")
+	if err != nil {
+		return fmt.Errorf("find the port of Kafka: %w", err)
+	}
+	return c.CopyToContainer(ctx, fmt.Appendf(nil, startScript, endpoint), "/tmp/start.sh", 0o755)
 }
 
 // startClickHouse returns a server, as a URL with a user who may do everything:
