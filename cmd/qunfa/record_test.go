@@ -211,7 +211,7 @@ func TestRecordPipe(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatal("a record waits for the next one")
 			}
-			time.Sleep(time.Millisecond) // between two looks
+			<-time.After(time.Millisecond) // between two looks
 		}
 	}
 	w.Close()

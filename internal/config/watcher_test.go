@@ -114,7 +114,7 @@ func (w *watched) sets() [][]string {
 }
 
 func (w *watched) pass(intervals int) {
-	time.Sleep(time.Duration(intervals) * watchInterval)
+	<-time.After(time.Duration(intervals) * watchInterval)
 	synctest.Wait()
 }
 

@@ -156,7 +156,7 @@ func TestChecksRunAtTheSameTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &Admin{cfg: AdminConfig{CheckTimeout: 2 * time.Second}}
 		for _, name := range []string{"a", "b", "c"} {
-			a.AddCheck(name, func(context.Context) error { time.Sleep(time.Second); return nil })
+			a.AddCheck(name, func(context.Context) error { <-time.After(time.Second); return nil })
 		}
 		began := time.Now()
 		if s, _ := a.Ready(); s != StatusOK || time.Since(began) != time.Second {

@@ -56,7 +56,7 @@ func TestRunStopsServicesThenStepsInReverse(t *testing.T) {
 		d.OnStop("second", j.step("second"))
 		d.Add("service", func(ctx context.Context) error {
 			<-ctx.Done()
-			time.Sleep(time.Second) // finishes its batch
+			<-time.After(time.Second) // finishes its batch
 			j.note("service")
 			return nil
 		})
@@ -81,7 +81,7 @@ func TestSupportOutlastsTheServices(t *testing.T) {
 		})
 		d.Add("sink", func(ctx context.Context) error {
 			<-ctx.Done()
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			if err := d.CheckRunning(ctx); !errors.Is(err, ErrStopping) {
 				t.Errorf("CheckRunning: %v", err)
 			}

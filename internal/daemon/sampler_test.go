@@ -29,7 +29,7 @@ func TestSamplerSaysWhatItDropped(t *testing.T) {
 			l.With("appid", "wx1").Warn("refused", "n", i)
 		}
 		l.Info("refused") // another level is another line
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		l.Warn("refused", "n", 5)
 		s.Close()

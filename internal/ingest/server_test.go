@@ -312,7 +312,7 @@ func TestSampler(t *testing.T) {
 		if n := strings.Count(out.String(), "hello a"); n != sampleBurst {
 			t.Errorf("%d lines, want %d", n, sampleBurst)
 		}
-		time.Sleep(sampleEvery)
+		<-time.After(sampleEvery)
 		s.line(slog.LevelWarn, "a", "hello a")
 		if !strings.Contains(out.String(), fmt.Sprintf("similar_dropped=%d", 100-sampleBurst)) || !strings.Contains(out.String(), "hello b") {
 			t.Errorf("log:\n%s", out)
