@@ -37,7 +37,7 @@ func (c testCluster) groupConfig(t testing.TB, topic string) GroupConfig {
 	if c.real() {
 		cfg.RequestTimeout = 5 * time.Second
 	} else {
-		cfg.SessionTimeout, cfg.RebalanceTimeout = time.Second, time.Second
+		cfg.SessionTimeout, cfg.RebalanceTimeout = 2*time.Second, 2*time.Second
 	}
 	return cfg
 }
