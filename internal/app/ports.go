@@ -111,6 +111,7 @@ type progress struct {
 	topic      string
 	sinkGroup  string
 	partitions int // as it was when the topic was found; it never changes
+	catchUp    catchUp
 
 	mu     sync.Mutex
 	stored map[int32]int64 // where ClickHouse ended when it was last asked
@@ -179,21 +180,17 @@ func (p *progress) PartitionOf(appid string) int32 {
 	return kafka.PartitionFor([]byte(appid), p.partitions)
 }
 
-// Lag returns how many records the projection lacks.
-func (p *progress) Lag(ctx context.Context) (int64, error) {
+// Missing returns how many records the projection lacks before it can be shown.
+func (p *progress) Missing(ctx context.Context) (int64, error) {
 	ends, err := p.EndOffsets(ctx)
 	if err != nil {
 		return 0, err
 	}
-	committed, err := p.SinkCommitted(ctx)
+	visible, err := p.SinkCommitted(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var lag int64
-	for partition, end := range ends {
-		lag += max(0, end-max(0, committed[partition]))
-	}
-	return lag, nil
+	return p.catchUp.missing(ends, visible), nil
 }
 
 // cached answers from memory for a while: several scrapers ask at once, and

@@ -114,10 +114,6 @@ func awaitDatabase(ctx context.Context, db *clickhouse.DB, log *slog.Logger, sta
 	return loc, err
 }
 
-// maxLag is how many records the projection may lack for its figures to be
-// shown: a burst of callbacks, but no rebuild.
-const maxLag = 10_000
-
 // behind says why the delivery figures are not the whole truth now, or nil.
 func (s *Sink) behind(ctx context.Context) error {
 	worker := s.sink.Load()
@@ -127,12 +123,12 @@ func (s *Sink) behind(ctx context.Context) error {
 	if worker.CatchingUp() {
 		return errors.New("the projection is catching up with the log")
 	}
-	lag, err := s.progress.Lag(ctx)
+	n, err := s.progress.Missing(ctx)
 	if err != nil {
 		return fmt.Errorf("how far the projection is behind is not known: %w", err)
 	}
-	if lag > maxLag {
-		return fmt.Errorf("the projection is %d records behind the log", lag)
+	if n > 0 {
+		return fmt.Errorf("the projection is catching up with the log: %d records to go", n)
 	}
 	return nil
 }
