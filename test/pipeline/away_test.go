@@ -46,9 +46,9 @@ func TestKafkaAway(t *testing.T) {
 	if n := w.answers.of(http.StatusOK); n != 0 {
 		t.Errorf("%d callbacks were acknowledged that Kafka cannot have", n)
 	}
-	w.notReady(in, "ingest.kafka")
-	w.notReady(sink, "sink.kafka")
-	w.notReady(ask, "reconcile.kafka")
+	w.notReady(in, "ingest.kafka: not ready: ")
+	w.notReady(sink, "sink.kafka: not ready: ")
+	w.notReady(ask, "reconcile.kafka: not ready: ")
 
 	w.kafka.Mend()
 	w.settle()
@@ -69,12 +69,12 @@ func plansOf(n int, p wechattest.Plan) []wechattest.Plan {
 	return plans
 }
 
-// notReady waits until a service says that a check fails, and what is wrong.
-func (w *world) notReady(s *service, check string) {
+// notReady waits until a service says why it cannot do its work: how the line begins.
+func (w *world) notReady(s *service, why string) {
 	w.t.Helper()
-	w.until(s.name+" says that "+check+" fails", func() string {
+	w.until(s.name+" says "+why, func() string {
 		status, body := s.get("/readyz")
-		if status == http.StatusServiceUnavailable && strings.Contains(body, "\n"+check+": not ready: ") {
+		if status == http.StatusServiceUnavailable && strings.Contains(body, "\n"+why) {
 			return ""
 		}
 		return fmt.Sprint(status, " ", body)
@@ -102,11 +102,8 @@ func TestClickHouseAway(t *testing.T) {
 	if n := w.answers.of(http.StatusOK); n != 21 {
 		t.Errorf("%d callbacks were acknowledged, want all 21: ingest does not need ClickHouse", n)
 	}
-	w.notReady(sink, "sink")
-	if _, body := sink.get("/readyz"); !strings.Contains(body, "sink: not ready: cannot write, trying again: events: ") {
-		t.Errorf("the sink does not say what it cannot do:\n%s", body)
-	}
-	w.notReady(ask, "reconcile")
+	w.notReady(sink, "sink: not ready: cannot write, trying again: ")
+	w.notReady(ask, "reconcile: not ready: the last round failed: ")
 	w.awaitReady(in)
 	if n := w.query("SELECT toInt64(count()) FROM messages")[0][0]; n != int64(1) {
 		t.Errorf("%v messages are in a database that was cut off, want the 1 from before", n)
@@ -115,5 +112,40 @@ func TestClickHouseAway(t *testing.T) {
 	w.clickhouse.Mend()
 	w.settle()
 	w.awaitReady(sink, ask)
+	w.complete()
+}
+
+// TestSinkCutOff cuts one of two sinks off from Kafka in the middle of its work,
+// as a partition of the network does. It cannot commit what it has written, and
+// does not know that the other has taken over and writes the same again; when it
+// comes back it shares the work as before.
+func TestSinkCutOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, wechattest.Config{Seed: 45, Scale: 3600, Accounts: accounts("")[:4]})
+	w.migrate()
+	way := newWire(w.kafka.Dial)
+	in, sink := w.startIngest(), w.startVia(way, "sink")
+	w.awaitReady(in, sink)
+	other := w.start("sink")
+	w.awaitReady(other)
+	send := func(n int) {
+		for range n {
+			for _, a := range w.sim.Accounts() {
+				w.send(in, a.AppID, wechattest.All())
+			}
+		}
+	}
+	send(10)
+	way.Cut()
+	send(10)
+	w.notReady(sink, "sink.kafka: not ready: ")
+	send(10)
+	w.settle() // the other has taken over, as soon as the first one's session is over
+	w.complete()
+
+	way.Mend()
+	w.awaitReady(sink, other)
+	send(5)
+	w.settle()
 	w.complete()
 }

@@ -149,12 +149,18 @@ type service struct {
 // start runs a service until stop, or the end of the test.
 func (w *world) start(name string, change ...func(*config.Config)) *service {
 	w.t.Helper()
+	return w.startVia(w.kafka, name, change...)
+}
+
+// startVia runs a service whose way to Kafka is its own.
+func (w *world) startVia(way *wire, name string, change ...func(*config.Config)) *service {
+	w.t.Helper()
 	cfg := *w.cfg
 	for _, c := range change {
 		c(&cfg)
 	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	h, err := app.NewHost(&cfg, app.Options{Logger: log, KafkaDial: w.kafka.Dial}, name)
+	h, err := app.NewHost(&cfg, app.Options{Logger: log, KafkaDial: way.Dial}, name)
 	if err != nil {
 		w.t.Fatalf("start %s: %v", name, err)
 	}
