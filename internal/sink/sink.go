@@ -43,6 +43,11 @@ func (s *Sink) Run(ctx context.Context, session Session) error {
 	if ctx.Err() != nil || errors.Is(err, ErrLost) {
 		return nil
 	}
+	if errors.Is(err, errGone) {
+		s.metrics.paused.Set(0)
+		s.log.Warn("the session ends, and the next one reads again what the database has lost", "error", err)
+		return nil
+	}
 	return err
 }
 
@@ -53,6 +58,7 @@ func (s *Sink) run(ctx context.Context, session Session) error {
 	}
 	pace := newPace(s.cfg.Interval, s.cfg.Now)
 	for {
+		s.state.reached(next)
 		if err := pace.wait(ctx); err != nil {
 			return err
 		}
@@ -183,7 +189,16 @@ func (s *Sink) attempt(ctx, work context.Context, step string, do func(context.C
 	policy.MaxInterval = s.cfg.MaxBackoff
 	var failing bool
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := do(work)
+		var err error
+		if failing && writes(step) {
+			err = s.stillThere(work)
+		}
+		if err == nil {
+			err = do(work)
+		}
+		if errors.Is(err, errGone) {
+			return struct{}{}, backoff.Permanent(err)
+		}
 		if err == nil {
 			return struct{}{}, nil
 		}

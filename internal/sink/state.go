@@ -3,6 +3,7 @@ package sink
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 )
 
@@ -13,13 +14,14 @@ type state struct {
 	failure  string          // what goes wrong right now
 	behind   map[int32]int64 // per partition, the offset up to which the projection is known to be behind
 	seen     map[int32]bool  // partitions of which at least one record was read
+	next     map[int32]int64 // per partition, up to where everything was stored
 }
 
 func (s *state) begin() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sessions++
-	s.failure, s.behind, s.seen = "", map[int32]int64{}, map[int32]bool{}
+	s.failure, s.behind, s.seen, s.next = "", map[int32]int64{}, map[int32]bool{}, nil
 }
 
 func (s *state) end() {
@@ -71,6 +73,25 @@ func (s *state) caughtUp(b Batch, next map[int32]int64) {
 			delete(s.behind, p)
 		}
 	}
+}
+
+// reached notes up to where everything was stored.
+func (s *state) reached(next map[int32]int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = maps.Clone(next)
+}
+
+// lost returns a partition of which the database holds less than was stored.
+func (s *state) lost(ends map[int32]int64) (partition int32, stored int64, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, next := range s.next {
+		if next > 0 && ends[p] < next {
+			return p, next, true
+		}
+	}
+	return 0, 0, false
 }
 
 // Ready reports why the sink cannot do its work now, or nil.
