@@ -30,7 +30,9 @@ up: build ## run everything on this machine for real accounts: qunfa.yaml says w
 
 test: build ## run all tests on the embedded broker and the real ClickHouse engine
 	@$(BIN)/qunfa engine install
+	@echo "go vet"
 	@$(GO) vet ./...
+	@echo "go test: a line per package as it ends, a few minutes in all"
 	@$(GO) test -timeout 10m $(TESTFLAGS) $(PKGS)
 
 test-race: build ## the same tests under the race detector (needs a C compiler)
@@ -38,7 +40,7 @@ test-race: build ## the same tests under the race detector (needs a C compiler)
 	@CGO_ENABLED=1 $(GO) test -race -timeout 20m $(TESTFLAGS) $(PKGS)
 
 test-containers: build ## the integration tests on Apache Kafka and ClickHouse in containers (needs Docker)
-	@$(GO) test -count=1 -timeout 15m $(TESTFLAGS) -tags containers ./test/containers
+	@$(GO) test -v -count=1 -timeout 15m $(TESTFLAGS) -tags containers ./test/containers
 
 fuzz: ## fuzz every boundary that takes bytes from outside, FUZZTIME (default 30s) each
 	@GO="$(GO)" FUZZTIME="$(or $(FUZZTIME),30s)" ./test/fuzz.sh

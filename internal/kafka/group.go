@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func NewGroup(client *Client, cfg GroupConfig, log *slog.Logger, reg prometheus.
 	if err != nil {
 		return nil, fmt.Errorf("kafka: group %s: %w", cfg.GroupID, err)
 	}
-	log = log.With("group", cfg.GroupID, "topic", cfg.Topic)
+	log = cmp.Or(log, slog.New(slog.DiscardHandler)).With("group", cfg.GroupID, "topic", cfg.Topic)
 	return &Group{client: client, cfg: cfg, log: log, sampler: newSampler(log, 5*time.Second), metrics: m, health: errNotJoined}, nil
 }
 
