@@ -68,7 +68,7 @@ func ownerGrants(database, user string) []string {
 
 func writerGrants(database string) []string {
 	var grants []string
-	for _, table := range []string{tableEvents, tableRecords, tableMessages, tableAccounts} {
+	for _, table := range []string{tableEvents, tableRecords, tableMessages, tableAccounts, tableRebuilds} {
 		grants = append(grants, "GRANT SELECT, INSERT ON "+quoteName(database)+"."+table)
 	}
 	for _, table := range []string{tableSettings, tableMigrations} {

@@ -47,7 +47,7 @@ func TestErrorClasses(t *testing.T) {
 	if err := db.Migrate(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	query(t, db, "ALTER TABLE record_rows DROP COLUMN reason")
+	query(t, db, "ALTER TABLE record_rows DROP COLUMN at")
 	if err := insert(good); clickhouse.ClassOf(err) != clickhouse.ClassSchema {
 		t.Errorf("a column is missing: %v", err)
 	}

@@ -18,6 +18,7 @@ const (
 	tableErrorCodes = "error_code_rows"
 	tableAccounts   = "account_rows"
 	tableSettings   = "setting_rows"
+	tableRebuilds   = "rebuild_rows"
 	tableMigrations = "schema_migrations"
 )
 
@@ -114,16 +115,21 @@ func raw(e *events.Event) string {
 
 // InsertRecords stores what became of records of the log.
 func (db *DB) InsertRecords(ctx context.Context, fates []events.Fate) error {
+	return db.insert(ctx, opInsertRecords, tableRecords, len(fates), recordColumns(fates))
+}
+
+func recordColumns(fates []events.Fate) []column {
 	type fate = events.Fate
-	return db.insert(ctx, opInsertRecords, tableRecords, len(fates), []column{
+	return []column{
 		col("topic", fates, func(f *fate) string { return f.Topic }),
 		col("partition", fates, func(f *fate) int32 { return f.Partition }),
 		col("offset", fates, func(f *fate) int64 { return f.Offset }),
+		col("from_offset", fates, func(f *fate) int64 { return f.First() }),
 		col("kind", fates, func(f *fate) string { return f.Kind }),
 		col("event_id", fates, func(f *fate) []byte { return f.EventID[:] }),
 		col("reason", fates, func(f *fate) string { return f.Reason }),
 		col("at", fates, func(f *fate) time.Time { return storable(f.At) }),
-	})
+	}
 }
 
 // messageRow is a row of the messages table: a message, or the mark that it has

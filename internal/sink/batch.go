@@ -92,6 +92,7 @@ func sort(topic string, polled Batch) *batch {
 func trimmed(topic string, r Range) events.Fate {
 	return events.Fate{
 		Position: events.Position{Topic: topic, Partition: r.Partition, Offset: r.To - 1},
+		Count:    r.To - r.From,
 		Kind:     events.FateTrimmed,
 		Reason:   fmt.Sprintf("offsets %d to %d were gone from the topic before they were read", r.From, r.To-1),
 	}

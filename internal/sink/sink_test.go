@@ -455,6 +455,9 @@ func TestForeignAndUndecodableRecords(t *testing.T) {
 		kinds := map[int64]string{}
 		for p, f := range m.fates {
 			kinds[p.Offset] = f.Kind
+			if f.Kind == events.FateTrimmed && f.First() != -3 {
+				t.Errorf("the trimmed run begins at %d, want -3: the offsets in between would look passed over", f.First())
+			}
 		}
 		want := map[int64]string{-1: events.FateTrimmed, 0: events.FateForeign, 1: events.FateDead, 2: events.FateEvent}
 		if diff := cmp.Diff(kinds, want); diff != "" {

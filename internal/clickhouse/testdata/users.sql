@@ -8,6 +8,7 @@ GRANT SELECT, INSERT ON `qunfa`.event_rows TO `qunfa_writer`;
 GRANT SELECT, INSERT ON `qunfa`.record_rows TO `qunfa_writer`;
 GRANT SELECT, INSERT ON `qunfa`.message_rows TO `qunfa_writer`;
 GRANT SELECT, INSERT ON `qunfa`.account_rows TO `qunfa_writer`;
+GRANT SELECT, INSERT ON `qunfa`.rebuild_rows TO `qunfa_writer`;
 GRANT SELECT ON `qunfa`.setting_rows TO `qunfa_writer`;
 GRANT SELECT ON `qunfa`.schema_migrations TO `qunfa_writer`;
 CREATE USER IF NOT EXISTS `qunfa_reader` IDENTIFIED WITH sha256_hash BY '0000000000000000000000000000000000000000000000000000000000000000' SETTINGS readonly = 2 READONLY, max_execution_time = 60 MAX 300, max_memory_usage = 4294967296 MAX 4294967296, max_concurrent_queries_for_user = 50 READONLY;
