@@ -1,0 +1,360 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"runtime/debug"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"qunfa/internal/events"
+)
+
+// entry is a record in the file, as memory keeps it.
+type entry struct {
+	seq  uint64
+	size int64
+	at   time.Time // the record's time
+}
+
+// stored is a record read back.
+type stored struct {
+	entry
+	rec events.Record
+	err error // it cannot be used; the others can
+}
+
+// store is what the spool needs of its file. Each call is one transaction,
+// fsynced when it returns nil.
+type store interface {
+	// append returns the entries also with an error: the transaction may have
+	// happened all the same.
+	append(recs []events.Record) ([]entry, error)
+	has(e entry) bool
+	read(list []entry) ([]stored, error)
+	remove(list []entry) error
+	// setAside keeps records out of the way, as they are.
+	setAside(list []entry) error
+	close() error
+}
+
+var (
+	bucketRecords = []byte("records") // by sequence number
+	bucketAside   = []byte("aside")   // the same, of what nobody takes
+	bucketMeta    = []byte("meta")
+	keyCount      = []byte("count") // of the records, to notice when some are missing
+)
+
+// file is a store in a bbolt file.
+type file struct{ db *bolt.DB }
+
+// damage is an error that comes from what is in the file, and not from the
+// system around it.
+type damage struct{ err error }
+
+func (d *damage) Error() string { return d.err.Error() }
+func (d *damage) Unwrap() error { return d.err }
+
+func damaged(format string, args ...any) error { return &damage{fmt.Errorf(format, args...)} }
+
+// guarded turns what bbolt does on a damaged page, which is to panic or to read
+// beyond the file, into an error.
+func guarded(do func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(old)
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged("the file's structure is broken: %v", p)
+		}
+	}()
+	return do()
+}
+
+// openFile opens or makes a file, and reads all of it: what is broken should
+// turn out now, and not in the middle of the next outage.
+func openFile(path string) (*file, error) {
+	f := &file{}
+	var raw *os.File
+	err := guarded(func() (err error) {
+		f.db, err = bolt.Open(path, 0o600, &bolt.Options{
+			Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoStatistics: true,
+			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+				var err error
+				raw, err = os.OpenFile(name, flag, mode)
+				return raw, err
+			},
+		})
+		return err
+	})
+	if err != nil {
+		if raw != nil {
+			_ = raw.Close() // bbolt has, unless it panicked
+		}
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	for _, step := range []func() error{f.verifyMetas, f.verify, f.prepare} {
+		if err := guarded(step); err != nil {
+			return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), f.close())
+		}
+	}
+	return f, nil
+}
+
+// verifyMetas looks at both of bbolt's meta pages. If one is broken bbolt goes
+// by the other, that is, it forgets the last transaction without a word.
+func (f *file) verifyMetas() error {
+	const (
+		pageHead = 16 // before the meta
+		summed   = 56 // bytes of the meta, then their FNV-1a sum
+	)
+	raw, err := os.Open(f.db.Path())
+	if err != nil {
+		return err
+	}
+	defer raw.Close()
+	for page := range int64(2) {
+		b := make([]byte, summed+8)
+		if _, err := raw.ReadAt(b, page*int64(f.db.Info().PageSize)+pageHead); err != nil {
+			return damaged("meta page %d cannot be read: %w", page, err)
+		}
+		sum := fnv.New64a()
+		_, _ = sum.Write(b[:summed]) // never fails
+		if sum.Sum64() != binary.NativeEndian.Uint64(b[summed:]) {
+			return damaged("meta page %d is broken", page)
+		}
+	}
+	return nil
+}
+
+// verify reads every record before bbolt's own check runs: that one works in a
+// goroutine of its own, where nothing could catch a broken pointer.
+func (f *file) verify() error {
+	return f.db.View(func(tx *bolt.Tx) error {
+		info, err := os.Stat(f.db.Path())
+		if err != nil {
+			return err
+		}
+		if info.Size() < tx.Size() {
+			return damaged("the file has %d bytes of %d", info.Size(), tx.Size())
+		}
+		if err := verifyRecords(tx); err != nil {
+			return err
+		}
+		var first error
+		for err := range tx.Check() { // to its end, or its goroutine stays
+			if first == nil {
+				first = damaged("the file's structure is broken: %w", err)
+			}
+		}
+		return first
+	})
+}
+
+func verifyRecords(tx *bolt.Tx) error {
+	var n uint64
+	for _, name := range [][]byte{bucketRecords, bucketAside} {
+		b := tx.Bucket(name)
+		if b == nil {
+			continue
+		}
+		err := b.ForEach(func(k, v []byte) error {
+			seq, _, err := decodeRecord(v)
+			if string(name) == string(bucketAside) {
+				return nil // may well be damaged
+			}
+			if err != nil || len(k) != 8 || seq != binary.BigEndian.Uint64(k) {
+				return damaged("record %x is damaged", k)
+			}
+			n++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if want := count(tx); n != want {
+		return damaged("%d records can be found of %d", n, want)
+	}
+	return nil
+}
+
+func count(tx *bolt.Tx) uint64 {
+	if b := tx.Bucket(bucketMeta); b != nil {
+		if v := b.Get(keyCount); len(v) == 8 {
+			return binary.BigEndian.Uint64(v)
+		}
+	}
+	return 0
+}
+
+// addCount must be called in every transaction that changes the number of records.
+func addCount(tx *bolt.Tx, n int) error {
+	return tx.Bucket(bucketMeta).Put(keyCount, binary.BigEndian.AppendUint64(nil, count(tx)+uint64(n)))
+}
+
+// prepare makes the buckets of a new file. One that has them is not written to:
+// the disk may be full.
+func (f *file) prepare() error {
+	all := [][]byte{bucketRecords, bucketAside, bucketMeta}
+	complete := true
+	err := f.db.View(func(tx *bolt.Tx) error {
+		for _, name := range all {
+			complete = complete && tx.Bucket(name) != nil
+		}
+		return nil
+	})
+	if err != nil || complete {
+		return err
+	}
+	return f.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range all {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// load lists the records in order.
+func (f *file) load() (list []entry, err error) {
+	err = f.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketRecords).ForEach(func(k, v []byte) error {
+			seq, r, err := decodeRecord(v)
+			if err != nil {
+				return damaged("record %x is damaged", k)
+			}
+			list = append(list, entry{seq, int64(len(v)), r.Time})
+			return nil
+		})
+	})
+	return list, err
+}
+
+// retry puts what was set aside back among the records, if it is whole, and
+// returns how many were left aside.
+func (f *file) retry() (left int, err error) {
+	var whole [][]byte
+	err = f.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketAside).ForEach(func(k, v []byte) error {
+			if _, _, err := decodeRecord(v); err != nil {
+				left++
+				return nil
+			}
+			whole = append(whole, bytes.Clone(k))
+			return nil
+		})
+	})
+	if err != nil || len(whole) == 0 {
+		return left, err
+	}
+	err = f.update(func(tx *bolt.Tx) error {
+		n, err := move(tx, bucketAside, bucketRecords, whole)
+		return errors.Join(err, addCount(tx, n))
+	})
+	if err != nil {
+		left += len(whole)
+	}
+	return left, err
+}
+
+// move passes over records that are not there: the count tells of them at the
+// next start.
+func move(tx *bolt.Tx, from, to []byte, keys [][]byte) (n int, err error) {
+	a, b := tx.Bucket(from), tx.Bucket(to)
+	for _, k := range keys {
+		v := a.Get(k)
+		if v == nil {
+			continue
+		}
+		if err := b.Put(k, bytes.Clone(v)); err != nil {
+			return n, err
+		}
+		if err := a.Delete(k); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func (f *file) view(do func(*bolt.Tx) error) error {
+	return guarded(func() error { return f.db.View(do) })
+}
+
+func (f *file) update(do func(*bolt.Tx) error) error {
+	return guarded(func() error { return f.db.Update(do) })
+}
+
+func keyOf(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
+
+func (f *file) append(recs []events.Record) (list []entry, err error) {
+	err = f.update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketRecords)
+		b.FillPercent = 0.9 // keys only grow
+		for _, r := range recs {
+			seq, err := b.NextSequence()
+			if err != nil {
+				return err
+			}
+			v := encodeRecord(seq, r)
+			list = append(list, entry{seq, int64(len(v)), r.Time})
+			if err := b.Put(keyOf(seq), v); err != nil {
+				return err
+			}
+		}
+		return addCount(tx, len(recs))
+	})
+	return list, err
+}
+
+func (f *file) has(e entry) (found bool) {
+	err := f.view(func(tx *bolt.Tx) error {
+		found = tx.Bucket(bucketRecords).Get(keyOf(e.seq)) != nil
+		return nil
+	})
+	return err == nil && found
+}
+
+func (f *file) read(list []entry) (out []stored, err error) {
+	err = f.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketRecords)
+		for _, e := range list {
+			s := stored{entry: e}
+			_, s.rec, s.err = decodeRecord(b.Get(keyOf(e.seq)))
+			out = append(out, s)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (f *file) remove(list []entry) error {
+	return f.update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketRecords)
+		for _, e := range list {
+			if err := b.Delete(keyOf(e.seq)); err != nil {
+				return err
+			}
+		}
+		return addCount(tx, -len(list))
+	})
+}
+
+func (f *file) setAside(list []entry) error {
+	return f.update(func(tx *bolt.Tx) error {
+		var keys [][]byte
+		for _, e := range list {
+			keys = append(keys, keyOf(e.seq))
+		}
+		n, err := move(tx, bucketRecords, bucketAside, keys)
+		return errors.Join(err, addCount(tx, -n))
+	})
+}
+
+func (f *file) close() error { return guarded(f.db.Close) }
