@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 
 	"qunfa/internal/config"
 	"qunfa/internal/daemon"
 	"qunfa/internal/ingest"
 	"qunfa/internal/kafka"
+	"qunfa/internal/spool"
 )
 
 // Ingest is the service that WeChat calls.
@@ -20,6 +22,7 @@ type Ingest struct {
 	events    *kafka.Producer
 	dead      *kafka.Producer
 	directory *ingest.Directory
+	spools    []*spool.Spool // of events and of dead letters; none if there is no directory for them
 	server    *ingest.Server
 	admit     func() error
 }
@@ -49,10 +52,14 @@ func NewIngest(cfg *config.Config, o Options) (_ *Ingest, err error) {
 	if s.dead, err = s.newDeadProducer(s.client, cfg.Kafka.DeadTopic, o); err != nil {
 		return nil, err
 	}
+	if err = s.openSpools(cfg, o); err != nil {
+		return nil, err
+	}
+	log, letters := s.publishers()
 	s.server, err = ingest.New(ingestConfig(cfg), ingest.Deps{
 		Directory:   s.directory,
-		Publisher:   publisher{s.events, o.Admit},
-		DeadLetters: publisher{s.dead, o.Admit},
+		Publisher:   log,
+		DeadLetters: letters,
 		Logger:      o.Logger,
 		Registerer:  o.Registerer,
 		Clock:       o.Clock,
@@ -72,6 +79,9 @@ func ingestConfig(cfg *config.Config) ingest.Config {
 		MaxClockSkew:   cfg.Ingest.TimestampWindow,
 		MaxInFlight:    cfg.Ingest.MaxInFlight,
 		Upstream:       ingest.UpstreamConfig{Timeout: cfg.Ingest.UpstreamTimeout, Queue: cfg.Ingest.UpstreamQueue},
+	}
+	if cfg.Ingest.SpoolDir != "" {
+		c.PublishTimeout += spoolReserve
 	}
 	if token := cfg.Ingest.APIToken.Reveal(); token != "" {
 		c.Internal = cfg.Ingest.Internal
@@ -104,7 +114,21 @@ func (s *Ingest) Run(ctx context.Context) error {
 		s.log.Warn("the record API is off, since ingest.api_token is not set: sends can be recorded by `qunfa record` alone")
 	}
 	s.log.Info("listening", "callbacks", s.Addr(), "record_api", s.InternalAddr())
-	return s.server.Run(ctx)
+	return s.serve(ctx)
+}
+
+// serve drains the spools until the last request has been answered.
+func (s *Ingest) serve(ctx context.Context) error {
+	draining, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var drains sync.WaitGroup
+	errs := make([]error, len(s.spools))
+	for i, sp := range s.spools {
+		drains.Go(func() { errs[i] = sp.Run(draining) })
+	}
+	err := s.server.Run(ctx)
+	stop()
+	drains.Wait()
+	return errors.Join(append(errs, err)...)
 }
 
 // AddTo implements [Service].
@@ -115,14 +139,23 @@ func (s *Ingest) AddTo(a *daemon.Admin) {
 				return err
 			}
 		}
-		if err := s.events.Healthy(); err != nil {
-			return s.client.Diagnose(ctx, err)
+		if len(s.spools) == 0 {
+			return s.checkKafka(ctx)
 		}
-		if err := s.client.Ready(ctx, s.topic); err != nil {
-			return s.client.Diagnose(ctx, err)
-		}
-		return nil
+		ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
+		defer cancel()
+		return s.checkSpools(s.checkKafka(ctx))
 	})
+}
+
+func (s *Ingest) checkKafka(ctx context.Context) error {
+	if err := s.events.Healthy(); err != nil {
+		return s.client.Diagnose(ctx, err)
+	}
+	if err := s.client.Ready(ctx, s.topic); err != nil {
+		return s.client.Diagnose(ctx, err)
+	}
+	return nil
 }
 
 // Reload implements [Service].

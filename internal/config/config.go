@@ -87,6 +87,8 @@ type Ingest struct {
 	BodyLimit       Size          `yaml:"body_limit"`       // of a callback
 	MaxInFlight     int           `yaml:"max_in_flight"`    // callbacks; beyond: 503 at once
 	KafkaTimeout    time.Duration `yaml:"kafka_timeout"`    // WeChat waits 5 s in all
+	SpoolDir        string        `yaml:"spool_dir"`        // empty: none, but for qunfa up
+	SpoolMaxBytes   Size          `yaml:"spool_max_bytes"`  // beyond: 503
 	TimestampWindow time.Duration `yaml:"timestamp_window"` // in plain mode
 	UpstreamTimeout time.Duration `yaml:"upstream_timeout"` // from the receipt of the push
 	UpstreamQueue   int           `yaml:"upstream_queue"`   // pushes passed on after their ack
@@ -198,6 +200,7 @@ func defaults() *Config {
 			BodyLimit:       1 << 20,
 			MaxInFlight:     512,
 			KafkaTimeout:    2 * time.Second,
+			SpoolMaxBytes:   256 << 20,
 			TimestampWindow: 5 * time.Minute,
 			UpstreamTimeout: 4 * time.Second,
 			UpstreamQueue:   1024,

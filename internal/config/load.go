@@ -96,7 +96,7 @@ func (c *Config) absolute(d *decoder) {
 	for _, p := range []*string{
 		&c.Kafka.TLS.CAFile, &c.Kafka.TLS.CertFile, &c.Kafka.TLS.KeyFile,
 		&c.ClickHouse.TLS.CAFile, &c.ClickHouse.TLS.CertFile, &c.ClickHouse.TLS.KeyFile,
-		&c.Embedded.Dir, &c.AccountsDir,
+		&c.Ingest.SpoolDir, &c.Embedded.Dir, &c.AccountsDir,
 	} {
 		*p = d.abs(*p)
 	}

@@ -134,12 +134,12 @@ func TestLoadOfAFileThatIsNotThere(t *testing.T) {
 }
 
 func TestRelativePathsCountFromTheFile(t *testing.T) {
-	c, _, err := Loader{}.Parse("/etc/qunfa/qunfa.yaml", []byte("kafka: {tls: {ca_file: ca.pem}}\nembedded: {dir: /var/lib/qunfa}\n"))
+	c, _, err := Loader{}.Parse("/etc/qunfa/qunfa.yaml", []byte("kafka: {tls: {ca_file: ca.pem}}\ningest: {spool_dir: spool}\nembedded: {dir: /var/lib/qunfa}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Kafka.TLS.CAFile != "/etc/qunfa/ca.pem" || !c.Kafka.TLS.Enabled || c.ClickHouse.TLS.Enabled || c.Embedded.Dir != "/var/lib/qunfa" {
-		t.Errorf("got %+v %q", c.Kafka.TLS, c.Embedded.Dir)
+	if c.Kafka.TLS.CAFile != "/etc/qunfa/ca.pem" || !c.Kafka.TLS.Enabled || c.ClickHouse.TLS.Enabled || c.Embedded.Dir != "/var/lib/qunfa" || c.Ingest.SpoolDir != "/etc/qunfa/spool" {
+		t.Errorf("got %+v %q %q", c.Kafka.TLS, c.Embedded.Dir, c.Ingest.SpoolDir)
 	}
 }
 

@@ -135,6 +135,7 @@ func (c *checker) ingest(i *Ingest) {
 	c.require(i.BodyLimit >= 1<<10 && i.BodyLimit <= 1<<20, "ingest.body_limit", "want 1KiB to 1MiB: WeChat sends nothing larger")
 	c.require(i.MaxInFlight >= 1, "ingest.max_in_flight", "want 1 or more")
 	c.require(i.KafkaTimeout > 0 && i.KafkaTimeout <= 4*time.Second, "ingest.kafka_timeout", "want more than 0 and at most 4s, since WeChat waits 5s")
+	c.require(i.SpoolMaxBytes >= 1<<20, "ingest.spool_max_bytes", "want at least 1MiB")
 	c.require(i.TimestampWindow > 0, "ingest.timestamp_window", "want more than 0; 87600h takes any time")
 	c.require(i.OldAPIToken.IsZero() || !i.APIToken.IsZero(), "ingest.old_api_token", "without api_token")
 	c.require(i.UpstreamTimeout > 0 && i.UpstreamTimeout <= 4500*time.Millisecond, "ingest.upstream_timeout", "want more than 0 and at most 4.5s, since WeChat waits 5s")
