@@ -146,6 +146,7 @@ type Stored struct {
 	ReceivedAt time.Time
 	Position   Position
 	Body       []byte // see [Event.Body]
+	Revision   uint32 // see [Event.Revision]
 }
 
 // DecodeStored reads an event that was stored. The result has no Source and no raw callback.
@@ -154,7 +155,7 @@ func DecodeStored(s Stored) (Event, error) {
 	if err != nil {
 		return Event{}, fmt.Errorf("stored event %s: %w", s.ID, err)
 	}
-	e.ReceivedAt, e.Position, e.Body = precise(s.ReceivedAt), s.Position, s.Body
+	e.ReceivedAt, e.Position, e.Body, e.Revision = precise(s.ReceivedAt), s.Position, s.Body, s.Revision
 	return e, nil
 }
 

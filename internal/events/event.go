@@ -104,6 +104,9 @@ type Event struct {
 	// Body is the data as JSON as it was read, without the member "raw" and
 	// with members that this version does not know.
 	Body []byte
+	// Revision is how often a later version has read the raw callback anew and
+	// replaced the data; see [Revise]. 0: it is as it was when the event came.
+	Revision uint32
 }
 
 // Data is the payload of an event: *[Submitted], *[Finished], *[Polled],

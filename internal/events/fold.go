@@ -26,7 +26,7 @@ func Fold(evs []Event, loc *time.Location) (Row, []Tombstone) {
 	if len(h.all) == 0 {
 		return Row{}, nil
 	}
-	r := Row{Key: h.all[0].Key, Version: uint64(len(h.all)), Day: dayOf(h.dayEvent().Time, loc)}
+	r := Row{Key: h.all[0].Key, Version: version(h.all), Day: dayOf(h.dayEvent().Time, loc)}
 	h.describe(&r)
 	h.describePolls(&r)
 	h.describeDeletion(&r)
@@ -34,6 +34,20 @@ func Fold(evs []Event, loc *time.Location) (Row, []Tombstone) {
 	r.First = h.firstReceived()
 	return r, h.tombstones(r, loc)
 }
+
+// version grows with everything that can be known of a message: with each event,
+// and with each new reading of an event that is known already. Who has read more
+// of it has the higher version, so a stale writer never wins.
+func version(all []Event) uint64 {
+	v := uint64(len(all))
+	for i := range all {
+		v += uint64(all[i].Revision) << EventBits
+	}
+	return v
+}
+
+// EventBits is how many of the low bits of [Row.Version] count events.
+const EventBits = 32
 
 // occurrence is an event with its data already told apart.
 type occurrence[D Data] struct {
@@ -71,13 +85,14 @@ func newHistory(evs []Event) history {
 	return h
 }
 
-// distinct drops copies and sorts by (time, id). Of copies the one that the
-// log had first stays: the events table keeps the same one.
+// distinct drops copies and sorts by (time, id). Of copies the latest revision
+// stays, else the one that the log had first: the events table keeps the same one.
 func distinct(evs []Event) []Event {
 	all := slices.Clone(evs)
 	slices.SortFunc(all, func(a, b Event) int {
 		return cmp.Or(
 			bytes.Compare(a.ID[:], b.ID[:]),
+			cmp.Compare(b.Revision, a.Revision),
 			cmp.Compare(a.Position.Offset, b.Position.Offset),
 			a.ReceivedAt.Compare(b.ReceivedAt),
 			bytes.Compare(a.Body, b.Body),

@@ -28,7 +28,9 @@ type Row struct {
 	// Day is the message's date in the database's time zone, as midnight UTC:
 	// of its first submission, else of its first final event, else of its first poll.
 	Day time.Time
-	// Version is the number of distinct events that were folded. A row of a higher version has seen more.
+	// Version is the number of distinct events that were folded, in its low
+	// [EventBits] bits, and above them how often they were read anew. A row of a
+	// higher version has seen more.
 	Version uint64
 
 	Outcome Outcome
