@@ -22,12 +22,15 @@ import (
 // deadCmd looks at the dead-letter topic: records that could not be used are
 // kept there with their bytes and the reason.
 type deadCmd struct {
-	List deadListCmd `cmd:"" help:"List them, by reason."`
-	Show deadShowCmd `cmd:"" help:"Show one with its headers and bytes."`
+	List   deadListCmd   `cmd:"" help:"List those that are open, by reason."`
+	Show   deadShowCmd   `cmd:"" help:"Show one with its headers and bytes."`
+	Replay deadReplayCmd `cmd:"" help:"Send them on their way again, once what was wrong is repaired."`
+	Drop   deadDropCmd   `cmd:"" help:"Give them up: list shows them no more. Their bytes stay in the topic."`
 }
 
 type deadListCmd struct {
 	Reason string `help:"Only those with this reason: undecodable, uninsertable or unparsable." placeholder:"REASON"`
+	All    bool   `help:"List also those that were replayed or dropped, and say so."`
 	Limit  int    `help:"List at most so many, the latest ones; all are counted. 0: all." default:"100"`
 }
 
@@ -48,7 +51,11 @@ func (c *deadListCmd) Run(g *globals) error {
 }
 
 func (c *deadListCmd) run(g *globals, t *target) error {
-	list := deadList{reason: c.Reason, limit: c.Limit, byReason: map[string]int{}}
+	marks, err := readMarks(g.ctx, t)
+	if err != nil {
+		return err
+	}
+	list := deadList{reason: c.Reason, limit: c.Limit, all: c.All, marks: marks, byReason: map[string]int{}}
 	if err := eachDead(g.ctx, t, nil, list.add); err != nil {
 		return err
 	}
@@ -59,12 +66,14 @@ func (c *deadListCmd) run(g *globals, t *target) error {
 type deadList struct {
 	reason   string
 	limit    int
+	all      bool
+	marks    map[place]done
 	byReason map[string]int
 	letters  []events.DeadLetter
 }
 
 func (l *deadList) add(d events.DeadLetter) {
-	if l.reason != "" && d.Reason != l.reason {
+	if _, isDone := l.marks[placeOf(d.Position)]; isDone && !l.all || l.reason != "" && d.Reason != l.reason {
 		return
 	}
 	l.byReason[d.Reason]++
@@ -90,13 +99,20 @@ func (l *deadList) print(g *globals, topic string) error {
 		{Name: "position", Type: "String"}, {Name: "time", Type: "DateTime"}, {Name: "account", Type: "String"}, {Name: "reason", Type: "String"},
 		{Name: "error", Type: "String"}, {Name: "from", Type: "String"}, {Name: "origin", Type: "Nullable(String)"},
 	}}
+	if l.all {
+		r.Columns = append(r.Columns, clickhouse.Column{Name: "state", Type: "String"})
+	}
 	for _, d := range l.letters {
 		var origin any
 		if d.Origin != nil {
 			origin = d.Origin.String()
 		}
 		at := fmt.Sprintf("%d/%d", d.Position.Partition, d.Position.Offset)
-		r.Rows = append(r.Rows, []any{at, d.Time, string(d.Key), d.Reason, d.Error, d.From, origin})
+		row := []any{at, d.Time, string(d.Key), d.Reason, d.Error, d.From, origin}
+		if l.all {
+			row = append(row, cmp.Or(l.marks[placeOf(d.Position)].what, letterOpen))
+		}
+		r.Rows = append(r.Rows, row)
 	}
 	if g.format(formatCSV) != formatTable {
 		return g.printRows(r)
@@ -111,7 +127,7 @@ func (l *deadList) print(g *globals, topic string) error {
 	if err := writeTable(g.Stdout, r); err != nil {
 		return err
 	}
-	fmt.Fprintln(g.Stdout, "`qunfa dead show POSITION` shows the bytes of one.")
+	fmt.Fprintln(g.Stdout, "`qunfa dead show POSITION` shows the bytes of one, `qunfa dead replay` sends them again.")
 	return nil
 }
 
@@ -199,13 +215,11 @@ func letterJSON(d events.DeadLetter) ordered {
 
 // eachDead calls fn for every dead letter, or for the one at a position.
 func eachDead(ctx context.Context, t *target, only *events.Position, fn func(events.DeadLetter)) error {
-	client, err := t.kafka()
-	if err != nil {
-		return err
-	}
-	defer client.Close()
 	zone := t.cfg.Location()
-	err = readTopic(ctx, client, t, t.cfg.Kafka.DeadTopic, only, func(m events.Message) {
+	return eachDeadRecord(ctx, t, only, func(m events.Message) {
+		if isMark(m.Record) {
+			return
+		}
 		d, err := events.DecodeDeadLetter(m)
 		if err != nil { // somebody else's record is shown as what it is
 			d = events.DeadLetter{Record: m.Record, Position: m.Position, Reason: reasonForeign, Error: "not a dead letter of qunfa"}
@@ -213,6 +227,16 @@ func eachDead(ctx context.Context, t *target, only *events.Position, fn func(eve
 		d.Time = d.Time.In(zone)
 		fn(d)
 	})
+}
+
+// eachDeadRecord is eachDead for everything that is in the topic.
+func eachDeadRecord(ctx context.Context, t *target, only *events.Position, fn func(events.Message)) error {
+	client, err := t.kafka()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	err = readTopic(ctx, client, t, t.cfg.Kafka.DeadTopic, only, fn)
 	if errors.Is(err, kafka.ErrNoTopic) {
 		return fmt.Errorf("the topic %s does not exist: `qunfa migrate` creates it", t.cfg.Kafka.DeadTopic)
 	}

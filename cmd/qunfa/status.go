@@ -365,9 +365,9 @@ func (r *report) printKafka(b *strings.Builder) error {
 	if err := writeTable(b, t); err != nil {
 		return err
 	}
-	fmt.Fprintf(b, "  not yet in ClickHouse: %s; dead letters in %s: %s", known(k.Lag), k.DeadTopic, known(k.DeadLetters))
+	fmt.Fprintf(b, "  not yet in ClickHouse: %s; records in %s: %s", known(k.Lag), k.DeadTopic, known(k.DeadLetters))
 	if k.DeadLetters != nil && *k.DeadLetters > 0 {
-		b.WriteString(" (`qunfa dead list`)")
+		b.WriteString(" (`qunfa dead list` shows which dead letters are open)")
 	}
 	b.WriteByte('\n')
 	return nil
