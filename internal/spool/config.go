@@ -38,7 +38,8 @@ type Config struct {
 	// Dir is the spool's own directory. It is created, and no other process may use it.
 	Dir string
 	// MaxBytes bounds the records in the file, by their size in it. The file
-	// itself is up to about half as large again. Default 256 MiB.
+	// itself is up to about half as large again, and there are two for a moment
+	// at the start, if the disk has room for them. Default 256 MiB.
 	MaxBytes int64
 	// Deadline is how long the log has for a record, counted from the record's
 	// time, which is that of its receipt. Default 2 s.

@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"os"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -95,6 +96,9 @@ func openFile(path string) (*file, error) {
 		if raw != nil {
 			_ = raw.Close() // bbolt has, unless it panicked
 		}
+		if !bySystem(err) {
+			err = &damage{err}
+		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	for _, step := range []func() error{f.verifyMetas, f.verify, f.prepare} {
@@ -103,6 +107,15 @@ func openFile(path string) (*file, error) {
 		}
 	}
 	return f, nil
+}
+
+// bySystem tells why a file could not even be opened: because it is out of
+// reach, or because of what is in it. What only is out of reach must not be set
+// aside. Writing comes later, and its errors, of which bbolt passes on the text
+// alone, say nothing about the file.
+func bySystem(err error) bool {
+	var number syscall.Errno
+	return errors.Is(err, bolt.ErrTimeout) || errors.As(err, &number) && number != syscall.EIO
 }
 
 // verifyMetas looks at both of bbolt's meta pages. If one is broken bbolt goes
@@ -131,8 +144,10 @@ func (f *file) verifyMetas() error {
 	return nil
 }
 
-// verify reads every record before bbolt's own check runs: that one works in a
-// goroutine of its own, where nothing could catch a broken pointer.
+// verify reads every record. It leaves out which pages are free, and bbolt's own
+// check of that cannot be used on a file that may be damaged: it follows broken
+// numbers in a goroutine of its own. Instead no file is written to in which an
+// earlier process has written; see [renew].
 func (f *file) verify() error {
 	return f.db.View(func(tx *bolt.Tx) error {
 		info, err := os.Stat(f.db.Path())
@@ -142,16 +157,7 @@ func (f *file) verify() error {
 		if info.Size() < tx.Size() {
 			return damaged("the file has %d bytes of %d", info.Size(), tx.Size())
 		}
-		if err := verifyRecords(tx); err != nil {
-			return err
-		}
-		var first error
-		for err := range tx.Check() { // to its end, or its goroutine stays
-			if first == nil {
-				first = damaged("the file's structure is broken: %w", err)
-			}
-		}
-		return first
+		return verifyRecords(tx)
 	})
 }
 
@@ -236,31 +242,26 @@ func (f *file) load() (list []entry, err error) {
 	return list, err
 }
 
-// retry puts what was set aside back among the records, if it is whole, and
-// returns how many were left aside.
-func (f *file) retry() (left int, err error) {
-	var whole [][]byte
+// keptAside returns what was set aside, in order.
+func (f *file) keptAside() (values [][]byte, err error) {
 	err = f.view(func(tx *bolt.Tx) error {
-		return tx.Bucket(bucketAside).ForEach(func(k, v []byte) error {
-			if _, _, err := decodeRecord(v); err != nil {
-				left++
-				return nil
-			}
-			whole = append(whole, bytes.Clone(k))
+		return tx.Bucket(bucketAside).ForEach(func(_, v []byte) error {
+			values = append(values, bytes.Clone(v))
 			return nil
 		})
 	})
-	if err != nil || len(whole) == 0 {
-		return left, err
-	}
-	err = f.update(func(tx *bolt.Tx) error {
-		n, err := move(tx, bucketAside, bucketRecords, whole)
-		return errors.Join(err, addCount(tx, n))
+	return values, err
+}
+
+// keepAside sets bytes aside that are no record.
+func (f *file) keepAside(v []byte) error {
+	return f.update(func(tx *bolt.Tx) error {
+		seq, err := tx.Bucket(bucketRecords).NextSequence()
+		if err != nil {
+			return err
+		}
+		return tx.Bucket(bucketAside).Put(keyOf(seq), v)
 	})
-	if err != nil {
-		left += len(whole)
-	}
-	return left, err
 }
 
 // move passes over records that are not there: the count tells of them at the

@@ -10,10 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 
 	"qunfa/internal/events"
 )
@@ -21,9 +18,6 @@ import (
 const (
 	fileName    = "spool.db"
 	damagedMark = ".damaged-" // between the file's name and a time
-	// shrinkAbove is the size from which an empty file is made anew: bbolt
-	// never gives space back, and writes its list of free pages each time.
-	shrinkAbove = 4 << 20
 )
 
 // recovery is what came of a damaged file.
@@ -40,7 +34,7 @@ func openDir(dir string, now time.Time, log *slog.Logger) (*file, *recovery, err
 	if err := finishRename(path); err != nil {
 		return nil, nil, err
 	}
-	f, err := openFile(path)
+	f, err := openOld(path, log)
 	var rec *recovery
 	if isDamage(err) {
 		rec = &recovery{cause: err}
@@ -52,9 +46,6 @@ func openDir(dir string, now time.Time, log *slog.Logger) (*file, *recovery, err
 	if err != nil {
 		return nil, rec, err
 	}
-	if f, err = shrink(f, path); err != nil {
-		return nil, rec, err
-	}
 	// Without this the file itself, with all that is fsynced in it, could
 	// vanish from its directory in a power cut.
 	if err := syncDir(dir); err != nil {
@@ -63,18 +54,91 @@ func openDir(dir string, now time.Time, log *slog.Logger) (*file, *recovery, err
 	return f, rec, nil
 }
 
-// isDamage tells a file that cannot be used from a system that does not let us:
-// what is only out of reach must not be set aside.
+// openOld opens a file of an earlier process and replaces it by a new one with
+// the same records, or makes the first one.
+func openOld(path string, log *slog.Logger) (*file, error) {
+	_, err := os.Stat(path)
+	existed := err == nil
+	f, err := openFile(path)
+	if err != nil || !existed {
+		return f, err
+	}
+	err = renew(f, path)
+	if err != nil && !isDamage(err) { // no room for a second file, say
+		log.Warn("spool: the file cannot be made anew at the start; going on with the old one", "file", path, "error", err)
+		return f, removeIfThere(path + ".new")
+	}
+	if err := errors.Join(err, f.close()); err != nil {
+		return nil, err
+	}
+	return openFile(path)
+}
+
+// renew writes all that is in a file to a new one, and puts that in its place.
+// So a list of free pages that was damaged unnoticed cannot cost records that
+// are still good; space that is no longer used is given back, which bbolt never
+// does by itself; and what was set aside is offered to the log again.
+func renew(f *file, path string) error {
+	fresh := path + ".new"
+	if err := removeIfThere(fresh); err != nil {
+		return err
+	}
+	out, err := openFile(fresh)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(copyAll(f, out), out.close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+func copyAll(f, out *file) error {
+	aside, err := f.keptAside()
+	if err != nil {
+		return err
+	}
+	to := appender{out: out}
+	for _, v := range aside {
+		_, rec, err := decodeRecord(v)
+		if err != nil {
+			err = out.keepAside(v)
+		} else {
+			err = to.add(rec, len(v))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	list, err := f.load()
+	if err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(list, 100) {
+		recs, err := f.read(chunk)
+		if err != nil {
+			return err
+		}
+		for _, r := range recs {
+			if r.err != nil {
+				return damaged("record %d: %w", r.seq, r.err)
+			}
+			if err := to.add(r.rec, int(r.size)); err != nil {
+				return err
+			}
+		}
+	}
+	return to.flush()
+}
+
+// isDamage tells a file that cannot be used from a system that does not let us.
 func isDamage(err error) bool {
 	var d *damage
-	var system syscall.Errno
-	switch {
-	case err == nil, errors.Is(err, bolt.ErrTimeout), errors.Is(err, fs.ErrPermission):
-		return false
-	case errors.As(err, &d), errors.Is(err, syscall.EIO):
-		return true
-	}
-	return !errors.As(err, &system)
+	return errors.As(err, &d)
 }
 
 // replace salvages a damaged file into a new one, then renames both. In this
@@ -121,23 +185,6 @@ func removeIfThere(path string) error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	return nil
-}
-
-// shrink makes a large file anew if it holds nothing.
-func shrink(f *file, path string) (*file, error) {
-	empty := false
-	err := f.view(func(tx *bolt.Tx) error {
-		k, _ := tx.Bucket(bucketAside).Cursor().First()
-		empty = count(tx) == 0 && k == nil && tx.Size() > shrinkAbove
-		return nil
-	})
-	if err != nil || !empty {
-		return f, err
-	}
-	if err := errors.Join(f.close(), removeIfThere(path)); err != nil {
-		return nil, err
-	}
-	return openFile(path)
 }
 
 func syncDir(dir string) error {
@@ -235,17 +282,7 @@ func recordAt(in *os.File, offset int64) (found, bool) {
 }
 
 func copyRecords(in *os.File, all []found, out *file) error {
-	const atOnce = 4 << 20
-	var batch []events.Record
-	size := 0
-	flush := func() error {
-		if len(batch) == 0 {
-			return nil
-		}
-		_, err := out.append(batch)
-		batch, size = nil, 0
-		return err
-	}
+	to := appender{out: out}
 	for _, r := range all {
 		b := make([]byte, r.size)
 		if _, err := in.ReadAt(b, r.offset); err != nil {
@@ -255,14 +292,35 @@ func copyRecords(in *os.File, all []found, out *file) error {
 		if err != nil {
 			return err
 		}
-		batch = append(batch, rec)
-		if size += r.size; size >= atOnce {
-			if err := flush(); err != nil {
-				return err
-			}
+		if err := to.add(rec, r.size); err != nil {
+			return err
 		}
 	}
-	return flush()
+	return to.flush()
+}
+
+// appender adds records to a file, many at once.
+type appender struct {
+	out   *file
+	batch []events.Record
+	size  int
+}
+
+func (a *appender) add(r events.Record, size int) error {
+	a.batch = append(a.batch, r)
+	if a.size += size; a.size < 4<<20 {
+		return nil
+	}
+	return a.flush()
+}
+
+func (a *appender) flush() error {
+	if len(a.batch) == 0 {
+		return nil
+	}
+	_, err := a.out.append(a.batch)
+	a.batch, a.size = nil, 0
+	return err
 }
 
 // damagedFiles counts the files that were set aside.

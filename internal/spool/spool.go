@@ -79,12 +79,11 @@ func (s *Spool) open() error {
 		return err
 	}
 	s.recovered(rec)
-	left, err := f.retry()
-	if err != nil { // no room, say: they stay where they are
-		s.metrics.failed(opWrite)
-		s.cfg.Logger.Warn("spool: what was set aside cannot be offered again", "error", err)
+	aside, err := f.keptAside()
+	if err != nil {
+		return errors.Join(err, f.close())
 	}
-	s.aside.Store(int64(left))
+	s.aside.Store(int64(len(aside)))
 	if s.entries, err = f.load(); err != nil {
 		return errors.Join(err, f.close())
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +20,9 @@ import (
 
 // childOfSystem does what a process can only do to itself as a whole.
 func childOfSystem(role string) error {
+	if role == "no room at the start" {
+		return childStartsWithoutRoom()
+	}
 	s, err := Open(Config{Dir: os.Getenv(childDir)}, &fakeLog{down: true})
 	if err != nil {
 		return err
@@ -50,6 +54,29 @@ func childOfSystem(role string) error {
 		fmt.Println("ready", err)
 	}
 	return nil
+}
+
+// childStartsWithoutRoom opens a spool that is larger than any file may be, and drains it.
+func childStartsWithoutRoom() error {
+	if err := limitFiles(1 << 20); err != nil {
+		return err
+	}
+	log := &fakeLog{}
+	s, err := Open(Config{Dir: os.Getenv(childDir)}, log)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx) }()
+	for n, _, _ := s.Depth(); n > 0; n, _, _ = s.Depth() {
+		sleep(ctx, time.Millisecond)
+	}
+	cancel()
+	for _, v := range log.values() {
+		fmt.Println("drained", v)
+	}
+	return <-done
 }
 
 // failSyncs makes the kernel answer every fsync of this process with EIO.
@@ -127,5 +154,22 @@ func TestDiskFull(t *testing.T) {
 	got, kept := recovered(t, dir)
 	if d := cmp.Diff(lines["taken"], got); d != "" || kept != 0 {
 		t.Errorf("%v damaged files; records (-acknowledged +drained):\n%s", kept, d)
+	}
+}
+
+// TestNoRoomAtTheStart: a disk without room for a new file is no reason not to
+// start, nor to take the old one for damaged.
+func TestNoRoomAtTheStart(t *testing.T) {
+	dir := t.TempDir()
+	want := spooled(t, dir, 2000)
+	lines := said(t, "no room at the start", dir)
+	if d := cmp.Diff(want, lines["drained"]); d != "" {
+		t.Errorf("records (-want +drained):\n%s", d)
+	}
+	if n := damagedFiles(dir); n != 0 {
+		t.Errorf("%d damaged files", n)
+	}
+	if _, err := os.Stat(dir + "/" + fileName + ".new"); !os.IsNotExist(err) {
+		t.Errorf("the new file was left: %v", err)
 	}
 }
