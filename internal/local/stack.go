@@ -267,6 +267,9 @@ func (s *Stack) token(context.Context, Options) error {
 
 func (s *Stack) startServices(_ context.Context, o Options) (err error) {
 	o.Progress("starting ingest, sink and reconcile")
+	if s.Config.Ingest.SpoolDir == "" {
+		s.Config.Ingest.SpoolDir = filepath.Join(s.Dir, "spool")
+	}
 	if s.Host, err = app.NewHost(s.Config, s.options(o), app.Services()...); err != nil {
 		return err
 	}
