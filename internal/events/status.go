@@ -10,13 +10,15 @@ import (
 // documentation mixes half- and full-width parentheses; the wire may as well.
 var errStatus = regexp.MustCompile(`^err\s*[(\x{FF08}]\s*(\d{1,9})\s*[)\x{FF09}]$`)
 
+var unspaced = strings.NewReplacer(" ", "", "_", "")
+
 // ParseStatus says what a raw Status of the callback means: one of the Status
 // constants, and the number of an err(number). The list of codes is open, so any
 // number is a rejection; what cannot be read is [StatusUnknown], never an error.
 // The spelling without the space stands in older documentation.
 func ParseStatus(raw string) (kind string, errCode *int64) {
 	s := strings.ToLower(strings.TrimSpace(raw))
-	switch strings.NewReplacer(" ", "", "_", "").Replace(s) {
+	switch unspaced.Replace(s) {
 	case "sendsuccess":
 		return StatusSent, nil
 	case "sendfail":
