@@ -1,11 +1,18 @@
 package grafana
 
 import (
+	"context"
+	"errors"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"qunfa/internal/events"
+	"qunfa/internal/spool"
 )
 
 var (
@@ -48,10 +55,38 @@ func known(t *testing.T) map[string]metric {
 		metrics[m[1]+"_sum"], metrics[m[1]+"_count"] = one, one
 		metrics[m[1]+"_bucket"] = metric{"histogram", append(slices.Clone(one.labels), "le")}
 	}
+	addSpool(t, metrics)
 	if len(metrics) < 60 {
 		t.Fatalf("only %d metrics in docs/metrics.md", len(metrics))
 	}
 	return metrics
+}
+
+// nowhere is a log that takes nothing.
+type nowhere struct{}
+
+func (nowhere) Publish(context.Context, events.Record) error { return errors.New("nowhere") }
+func (nowhere) Down() bool                                   { return true }
+
+// addSpool asks a spool for its metrics: a service without one shows none.
+func addSpool(t *testing.T, metrics map[string]metric) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	s, err := spool.Open(spool.Config{Dir: t.TempDir(), Registerer: registry}, nowhere{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err := errors.Join(err, s.Close()); err != nil || len(families) < 5 {
+		t.Fatalf("%d metrics of the spool, %v", len(families), err)
+	}
+	for _, f := range families {
+		one := metric{kind: strings.ToLower(f.GetType().String()), labels: []string{"service", "topic"}}
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			one.labels = append(one.labels, l.GetName())
+		}
+		metrics[f.GetName()] = one
+	}
 }
 
 // TestMetricsExist checks the names of metrics and labels of every PromQL query:

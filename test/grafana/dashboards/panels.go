@@ -8,7 +8,7 @@ func sql(format int, query string) Target {
 	}
 }
 
-// tile shows one number. where there is none it shows noValue.
+// tile shows one number. Where there is none it shows noValue.
 func tile(title, description, unit, noValue, color, query string) *Panel {
 	return &Panel{
 		Type: "stat", Title: title, Description: description, Targets: []Target{sql(FormatTable, query)},
@@ -116,6 +116,12 @@ func daily(style, title, description, unit, noValue, query string, more ...Overr
 	if style == lines {
 		custom["spanNulls"], custom["showPoints"], custom["pointSize"] = gap, "always", 5
 	}
+	return p
+}
+
+// without says what an empty answer means.
+func (p *Panel) without(noValue string) *Panel {
+	p.FieldConfig.Defaults["noValue"] = noValue
 	return p
 }
 

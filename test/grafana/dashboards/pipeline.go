@@ -55,6 +55,7 @@ func pipeline() *Dashboard {
 	d.row("Callbacks 回调 (ingest)")
 	d.line(8, callbackPanels()...)
 	d.line(8, ingestPanels()...)
+	d.line(8, spoolPanels()...)
 	d.row("Log 日志 (Kafka)")
 	d.lines(8, 3, kafkaPanels()...)
 	d.row("Sink 写入 (ClickHouse)")
@@ -108,7 +109,8 @@ func pipelineTiles() []*Panel {
 		promTile("Lag of the sink 写入延迟", "Age of the oldest event that is not in ClickHouse yet. Seconds are normal, minutes are not.", "s", `max(qunfa_kafka_lag_seconds{@,service="sink"})`).alarm(300),
 		promTile("Sinks paused 暂停的写入", "Sinks that wait for somebody to repair something: their logs and /readyz say what.", "none", `sum(qunfa_sink_paused{@})`).alarm(1),
 		promTile("Dead letters 死信", "Records set aside within the time range. `qunfa dead list` shows them.", "none", `sum(increase(qunfa_sink_dead_letters_total{@}[$__range]))`).alarm(1).decimals(0),
-		promTile("Messages waiting 等待结果的消息", "Messages of any age of which nobody knows yet what became of them.", "locale", `max(qunfa_pending_messages{@})`),
+		promTile("Spooled records 暂存的记录", "Events that wait on the disk of ingest because Kafka cannot take them. They were acknowledged, and drain by themselves.", "locale", `sum(qunfa_spool_records{@})`).
+			without(noSpool).alarm(1),
 	}
 }
 
@@ -132,6 +134,25 @@ func ingestPanels() []*Panel {
 			prom("A", "{{kind}} {{result}}", `sum by (kind, result) (rate(qunfa_upstream_requests_total{@}[@]))`)),
 		promSeries("Time of upstream 转发用时", "How long upstream applications took to answer, or until they were given up (4 s).", "s", quantiles("qunfa_upstream_seconds", "")...),
 		promCounts("Records of sends 登记", "Sends recorded through the record API, by what became of them.", "qunfa_submissions_total", "result"),
+	}
+}
+
+const noSpool = "no spool is set up 未设置暂存"
+
+func spoolPanels() []*Panel {
+	return []*Panel{
+		promSeries("Spool 本地暂存", "Bytes of events on the disk of ingest, and how much it takes; beyond, WeChat gets 503.", "bytes",
+			prom("A", "on disk 已暂存 {{instance}}", `max by (instance) (qunfa_spool_bytes{@})`), prom("B", "room 上限 {{instance}}", `max by (instance) (qunfa_spool_max_bytes{@})`)).without(noSpool),
+		promSeries("Age of the spool 暂存时长", "Age of the oldest event that waits on the disk. No line: none waits.", "s",
+			prom("A", "{{instance}}", `time() - max by (instance) (qunfa_spool_oldest_timestamp_seconds{@} > 0)`)).without("nothing waits 没有暂存"),
+		promSeries("Spooled and drained 暂存与回放", "Records made durable on the disk, and those of them that Kafka has taken since.", "cps",
+			prom("A", "spooled 暂存", `sum(rate(qunfa_spool_written_total{@}[@]))`), prom("B", "drained 回放", `sum(rate(qunfa_spool_drained_total{@}[@]))`)).without(noSpool),
+		promSeries("Trouble of the spool 暂存异常", "Failures by what the spool was doing, records set aside, records taken over from a damaged file, and damaged files that lie there. All should be 0.", "none",
+			prom("A", "{{op}}", `sum by (op) (rate(qunfa_spool_errors_total{@}[@]))`),
+			prom("B", "set aside 搁置", `sum(qunfa_spool_set_aside_records{@})`),
+			prom("C", "set aside per second 每秒搁置", `sum(rate(qunfa_spool_set_aside_total{@}[@]))`),
+			prom("D", "salvaged 抢救", `sum(rate(qunfa_spool_salvaged_total{@}[@]))`),
+			prom("E", "damaged files 损坏文件", `sum(qunfa_spool_damaged_files{@})`)).without(noSpool),
 	}
 }
 
