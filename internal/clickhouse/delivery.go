@@ -32,10 +32,15 @@ type DeliveryCounts struct {
 }
 
 // Delivery computes the figures at a time, for everything and for each of the
-// accounts given by appid.
+// accounts given by appid. It fails with [ErrSwapping] while a rebuild puts
+// another projection in the place of the one that is in use.
 func (db *DB) Delivery(ctx context.Context, now time.Time, accounts []string) (*Delivery, error) {
 	start := db.cfg.Clock()
-	d, err := db.delivery(ctx, now.UTC(), accounts)
+	var d *Delivery
+	err := db.undivided(ctx, func() (err error) {
+		d, err = db.delivery(ctx, now.UTC(), accounts)
+		return err
+	})
 	if err = db.done(opDelivery, start, err); err != nil {
 		return nil, err
 	}

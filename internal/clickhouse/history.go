@@ -1,6 +1,8 @@
 package clickhouse
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -14,8 +16,8 @@ import (
 // History returns every stored event of the messages, each once and in no
 // particular order, without the raw callback.
 //
-// Copies of an event are dropped here in favour of the one with the lowest
-// offset, as merges do in time: FINAL would do it at several times the cost.
+// Copies of an event are dropped here in favour of the latest revision, else of
+// the lowest offset, as merges do in time: FINAL would do it at several times the cost.
 func (db *DB) History(ctx context.Context, keys []events.Key) ([]events.Event, error) {
 	if len(keys) == 0 {
 		return nil, nil
@@ -25,8 +27,10 @@ func (db *DB) History(ctx context.Context, keys []events.Key) ([]events.Event, e
 	return evs, db.done(opHistory, start, err)
 }
 
-const historySQL = "SELECT event_id, type, received_at, data, topic, `partition`, `offset`" +
-	" FROM " + tableEvents + " WHERE (appid, msg_id) IN qunfa_keys"
+// storedColumns are what an event is decoded from, as scanStored reads them.
+const storedColumns = "event_id, type, received_at, data, topic, `partition`, `offset`, revision"
+
+const historySQL = "SELECT " + storedColumns + " FROM " + tableEvents + " WHERE (appid, msg_id) IN qunfa_keys"
 
 func (db *DB) history(ctx context.Context, keys []events.Key) ([]events.Event, error) {
 	table, err := keyTable(keys)
@@ -38,20 +42,18 @@ func (db *DB) history(ctx context.Context, keys []events.Key) ([]events.Event, e
 		return nil, err
 	}
 	defer rows.Close()
-	first := make(map[events.ID]events.Stored, len(keys))
+	kept := make(copies, len(keys))
 	for rows.Next() {
 		s, err := scanStored(rows)
 		if err != nil {
 			return nil, err
 		}
-		if old, ok := first[s.ID]; !ok || s.Position.Offset < old.Position.Offset {
-			first[s.ID] = s
-		}
+		kept.add(s)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	return decodeAll(first)
+	return kept.decode()
 }
 
 // keyTable sends the keys along with the query. A literal list of them ends at
@@ -69,13 +71,14 @@ func keyTable(keys []events.Key) (*ext.Table, error) {
 	return table, nil
 }
 
-func scanStored(rows driver.Rows) (events.Stored, error) {
+// scanStored reads a row of these columns: those of lead, then storedColumns.
+func scanStored(rows driver.Rows, lead ...any) (events.Stored, error) {
 	var (
 		s              events.Stored
 		id, kind, data string
 		received       time.Time
 	)
-	err := rows.Scan(&id, &kind, &received, &data, &s.Position.Topic, &s.Position.Partition, &s.Position.Offset)
+	err := rows.Scan(append(lead, &id, &kind, &received, &data, &s.Position.Topic, &s.Position.Partition, &s.Position.Offset, &s.Revision)...)
 	if err != nil {
 		return s, err
 	}
@@ -84,9 +87,30 @@ func scanStored(rows driver.Rows) (events.Stored, error) {
 	return s, nil
 }
 
-func decodeAll(stored map[events.ID]events.Stored) ([]events.Event, error) {
-	evs := make([]events.Event, 0, len(stored))
-	for _, s := range stored {
+// copies holds of each event the copy that counts: of the latest revision, and
+// the first in the log.
+type copies map[events.ID]events.Stored
+
+func (c copies) add(s events.Stored) {
+	if old, ok := c[s.ID]; !ok || preferred(s, old) {
+		c[s.ID] = s
+	}
+}
+
+// preferred is the order of [events.Fold] among copies, to the last bit, so that
+// it does not matter in which order the server returns them.
+func preferred(a, b events.Stored) bool {
+	return cmp.Or(
+		cmp.Compare(b.Revision, a.Revision),
+		cmp.Compare(a.Position.Offset, b.Position.Offset),
+		a.ReceivedAt.Compare(b.ReceivedAt),
+		bytes.Compare(a.Body, b.Body),
+	) < 0
+}
+
+func (c copies) decode() ([]events.Event, error) {
+	evs := make([]events.Event, 0, len(c))
+	for _, s := range c {
 		e, err := events.DecodeStored(s)
 		if err != nil { // it was decoded when it was stored, so by another version
 			return nil, fmt.Errorf("%w: written by another version of qunfa: %w", ErrSchema, err)

@@ -31,6 +31,8 @@ func insertSettings() clickhouse.Settings {
 		"insert_deduplicate":              0,
 		"async_insert":                    0,
 		"max_partitions_per_insert_block": 0,
+		// A revision of an event states its ver, which is computed otherwise.
+		"insert_allow_materialized_columns": 1,
 	}
 }
 
@@ -142,6 +144,10 @@ type messageRow struct {
 // InsertMessages stores folded messages, and the days that they have left. Of
 // two rows of one message and day the higher version wins, whichever comes last.
 func (db *DB) InsertMessages(ctx context.Context, rows []events.Row, stones []events.Tombstone) error {
+	return db.insertMessages(ctx, tableMessages, rows, stones)
+}
+
+func (db *DB) insertMessages(ctx context.Context, table string, rows []events.Row, stones []events.Tombstone) error {
 	all := make([]messageRow, 0, len(rows)+len(stones))
 	for _, r := range rows {
 		all = append(all, messageRow{Row: r})
@@ -150,7 +156,7 @@ func (db *DB) InsertMessages(ctx context.Context, rows []events.Row, stones []ev
 		all = append(all, messageRow{Row: events.Row{Key: t.Key, Day: t.Day, Version: t.Version}, deleted: 1})
 	}
 	columns := messageColumns(all)
-	return db.insert(ctx, opInsertMessages, tableMessages, len(all), columns)
+	return db.insert(ctx, opInsertMessages, table, len(all), columns)
 }
 
 func messageColumns(rows []messageRow) []column {

@@ -21,11 +21,12 @@ const (
 	opQuery          = "query"
 	opSchema         = "schema"
 	opMigrate        = "migrate"
+	opRebuild        = "rebuild"
 )
 
 func operations() []string {
 	return []string{opInsertEvents, opInsertRecords, opInsertMessages, opInsertAccounts, opHistory, opEnds,
-		opPending, opDelivery, opCompleteness, opQuery, opSchema, opMigrate}
+		opPending, opDelivery, opCompleteness, opQuery, opSchema, opMigrate, opRebuild}
 }
 
 type metrics struct {

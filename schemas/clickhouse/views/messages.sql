@@ -93,7 +93,7 @@ SELECT
     m.msg_data_id AS msg_data_id,
     m.clientmsgid AS clientmsgid,
     m.recorder AS recorder,
-    m.version AS events
+    bitAnd(m.version, 0xFFFFFFFF) AS events
 FROM message_rows AS m FINAL
 LEFT ANY JOIN (SELECT appid, name FROM account_rows FINAL) AS a ON a.appid = m.appid
 LEFT ANY JOIN (SELECT code, reason_zh, reason_en, category FROM error_code_rows FINAL) AS e ON e.code = m.err_code
