@@ -130,6 +130,8 @@ func explainCode(code kafka.Error) string {
 		return "this user may not administer the cluster: create the topics by hand or allow Create"
 	case kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend:
 		return "too few replicas are in sync: bring the missing brokers back; nothing is lost meanwhile"
+	case kafka.KafkaStorageError:
+		return "the broker cannot write to its disk: it is full or broken; make room there"
 	case kafka.InvalidSessionTimeout:
 		return "the session timeout is outside what the broker allows: see its group.min.session.timeout.ms"
 	case kafka.InvalidReplicationFactor:

@@ -104,7 +104,8 @@ func classOfCode(code kafka.Error) Class {
 		return ClassTimeout
 	case kafka.LeaderNotAvailable, kafka.NotLeaderForPartition, kafka.BrokerNotAvailable, kafka.ReplicaNotAvailable,
 		kafka.GroupLoadInProgress, kafka.GroupCoordinatorNotAvailable, kafka.NotCoordinatorForGroup, kafka.NotController,
-		kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch, kafka.OffsetNotAvailable, kafka.PreferredLeaderNotAvailable:
+		kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch, kafka.OffsetNotAvailable, kafka.PreferredLeaderNotAvailable,
+		kafka.KafkaStorageError: // its disk fails or is full: another broker has to take over, or somebody to make room
 		return ClassLeader
 	case kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend:
 		return ClassReplicas

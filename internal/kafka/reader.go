@@ -188,7 +188,7 @@ func (r *reader) outOfRange(ctx context.Context, cause error) error {
 			sleep(ctx, 250*time.Millisecond)
 			return cause
 		}
-		return fmt.Errorf("%w: %s/%d ends at %d, %d is next; if the topic was created anew, set the group's offset by hand", ErrLogLost, topic, r.part.partition, end, r.next)
+		return fmt.Errorf("%w: %s/%d ends at %d, %d is next", ErrLogLost, topic, r.part.partition, end, r.next)
 	}
 	return cause
 }
