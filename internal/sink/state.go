@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 )
 
@@ -35,9 +36,20 @@ func (s *state) failing(step string, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text := fmt.Sprintf("%s: %v", step, err)
-	changed := text != s.failure
+	changed := withoutNumbers(text) != withoutNumbers(s.failure)
 	s.failure = text
 	return changed
+}
+
+// withoutNumbers is what makes an error the same as another: ports, connections
+// and durations differ from attempt to attempt.
+func withoutNumbers(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 func (s *state) working() {
