@@ -17,13 +17,14 @@ const (
 	ClassAuth     Class = "auth"     // user, password or grants: pause until it is repaired
 	ClassMissing  Class = "missing"  // no such database or table: pause, run migrate
 	ClassSchema   Class = "schema"   // the tables are not those that this version knows: pause, run migrate
+	ClassFull     Class = "full"     // no room on the server's disk: pause until there is
 	ClassRow      Class = "row"      // some row cannot be stored: find it, and set it aside
 	ClassCanceled Class = "canceled" // the caller gave up
 )
 
 // Classes lists every class.
 func Classes() []Class {
-	return []Class{ClassRetry, ClassAuth, ClassMissing, ClassSchema, ClassRow, ClassCanceled}
+	return []Class{ClassRetry, ClassAuth, ClassMissing, ClassSchema, ClassFull, ClassRow, ClassCanceled}
 }
 
 // Error is a failed statement.
@@ -73,12 +74,14 @@ func classify(err error) (Class, int32) {
 // as bad as dropping a row over it.
 func classOfCode(code int32) Class {
 	switch code {
-	case 192, 194, 497, 516: // unknown user, wrong password, access denied, authentication failed
+	case 164, 192, 194, 497, 516: // read-only, unknown user, wrong password, access denied, authentication failed
 		return ClassAuth
 	case 60, 81: // unknown table, unknown database
 		return ClassMissing
 	case 10, 16, 33, 47, 131: // unknown or missing columns: the tables are of another version
 		return ClassSchema
+	case 243: // cannot reserve space
+		return ClassFull
 	case 6, 26, 27, 38, 41, 53, 70, 72, 117, 321, 349, 691: // cannot parse or convert a value
 		return ClassRow
 	}
