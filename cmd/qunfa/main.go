@@ -46,6 +46,7 @@ type cli struct {
 	Up          upCmd          `cmd:"" group:"run" help:"Run everything on this machine, for real accounts: needs no server and no container."`
 	Demo        demoCmd        `cmd:"" group:"run" help:"Run everything against a simulated WeChat, and compare the figures with its ledger."`
 	Migrate     migrateCmd     `cmd:"" group:"run" help:"Create or update topics and database on the servers that the configuration names."`
+	Topic       topicCmd       `cmd:"" group:"run" help:"The topic of events."`
 	CheckConfig checkConfigCmd `cmd:"" group:"run" help:"Check the configuration, and say what it is good for."`
 	Engine      engineCmd      `cmd:"" group:"run" help:"The ClickHouse engine of up and demo."`
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,13 +81,74 @@ func lost(err error) error {
 
 // classify tells the sink what to do about an error of ClickHouse.
 func classify(err error) sink.Class {
+	if errors.Is(err, errRecreated) {
+		return sink.ClassPause
+	}
 	switch clickhouse.ClassOf(err) {
-	case clickhouse.ClassAuth, clickhouse.ClassMissing, clickhouse.ClassSchema:
+	case clickhouse.ClassAuth, clickhouse.ClassMissing, clickhouse.ClassSchema, clickhouse.ClassFull:
 		return sink.ClassPause
 	case clickhouse.ClassRow:
 		return sink.ClassRow
 	}
 	return sink.ClassRetry
+}
+
+// store lets the sink write the projection.
+type store struct {
+	*clickhouse.DB
+	client *kafka.Client
+
+	mu  sync.Mutex
+	log string // the name under which records are stored, as Ends found it
+}
+
+// Ends finds out under which name the records of the topic are stored, and
+// refuses a topic that is another than the one they are of.
+func (s *store) Ends(ctx context.Context, topic string) (map[int32]int64, error) {
+	generation, err := s.Generation(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	log := clickhouse.LogName(topic, generation)
+	stored, err := s.DB.Ends(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := recognise(ctx, s.client, s.DB, topic, log, stored); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = log
+	return stored, nil
+}
+
+// InsertEvents implements [sink.Store].
+func (s *store) InsertEvents(ctx context.Context, evs []events.Event) error {
+	if log := s.logName(); len(evs) > 0 && log != evs[0].Position.Topic {
+		evs = slices.Clone(evs)
+		for i := range evs {
+			evs[i].Position.Topic = log
+		}
+	}
+	return s.DB.InsertEvents(ctx, evs)
+}
+
+// InsertRecords implements [sink.Store].
+func (s *store) InsertRecords(ctx context.Context, fates []events.Fate) error {
+	if log := s.logName(); len(fates) > 0 && log != fates[0].Topic {
+		fates = slices.Clone(fates)
+		for i := range fates {
+			fates[i].Topic = log
+		}
+	}
+	return s.DB.InsertRecords(ctx, fates)
+}
+
+func (s *store) logName() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log
 }
 
 // pendingStore lets reconcile read the projection.
@@ -165,7 +227,7 @@ func (p *progress) storedUpTo(ctx context.Context, committed map[int32]int64) (m
 	if enough && p.clock().Sub(p.asked) < storedTTL {
 		return p.stored, nil
 	}
-	stored, err := p.db.Ends(ctx, p.topic)
+	stored, err := p.db.CurrentEnds(ctx, p.topic)
 	if err != nil {
 		return nil, err
 	}

@@ -91,13 +91,19 @@ func (s *Sink) Run(ctx context.Context) error {
 		Classify:   classify,
 		Logger:     s.log,
 		Metrics:    s.metrics,
-	}, s.db, deadLetters{s.dead})
+	}, &store{DB: s.db, client: s.client}, deadLetters{s.dead})
 	if err != nil {
 		return err
 	}
 	s.sink.Store(worker)
 	return s.group.Run(ctx, func(ctx context.Context, g *kafka.Generation) error {
-		return worker.Run(ctx, session{g})
+		err := worker.Run(ctx, session{g})
+		if errors.Is(err, kafka.ErrLogLost) {
+			// The next session begins by comparing the topic with what is stored, and knows what to do.
+			s.log.Warn("the log ends before what was to be read next", "error", err)
+			return nil
+		}
+		return err
 	})
 }
 

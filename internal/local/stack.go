@@ -162,20 +162,22 @@ func (s *Stack) startBroker(ctx context.Context, o Options) (err error) {
 }
 
 func (s *Stack) options(o Options) app.Options {
-	opts := app.Options{Logger: o.Logger, Embedded: true, KafkaDial: s.Broker.Dial, Admit: s.admit}
+	opts := app.Options{Logger: o.Logger, Embedded: true, KafkaDial: s.Broker.Dial, Admit: AdmitUntilFull(s.Broker)}
 	if o.Wrap != nil {
 		opts = o.Wrap(opts)
 	}
 	return opts
 }
 
-// admit refuses events while the broker's log is at its limit and ClickHouse
+// AdmitUntilFull refuses events while the broker's log is at its limit and ClickHouse
 // does not hold what is in it: WeChat repeats its callbacks, a full disk would not end.
-func (s *Stack) admit() error {
-	if s.Broker.Full() {
-		return errors.New("the embedded log is full, and ClickHouse does not hold yet what is in it")
+func AdmitUntilFull(b *embedded.Broker) func() error {
+	return func() error {
+		if b.Full() {
+			return errors.New("the embedded log is full, and ClickHouse does not hold yet what is in it")
+		}
+		return nil
 	}
-	return nil
 }
 
 func (s *Stack) migrate(ctx context.Context, o Options) (err error) {
@@ -202,7 +204,7 @@ func (s *Stack) stored(ctx context.Context) (map[string]map[int32]int64, error) 
 	if s.db == nil || s.kafk == nil {
 		return nil, errors.New("not known yet")
 	}
-	ends, err := s.db.Ends(ctx, topic)
+	ends, err := s.db.CurrentEnds(ctx, topic)
 	if err != nil {
 		return nil, err
 	}
