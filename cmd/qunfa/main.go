@@ -47,6 +47,7 @@ type cli struct {
 	Demo        demoCmd        `cmd:"" group:"run" help:"Run everything against a simulated WeChat, and compare the figures with its ledger."`
 	Migrate     migrateCmd     `cmd:"" group:"run" help:"Create or update topics and database on the servers that the configuration names."`
 	Topic       topicCmd       `cmd:"" group:"run" help:"The topic of events."`
+	Replay      replayCmd      `cmd:"" group:"run" help:"Compute all messages anew from their events, and swap them in while everything runs."`
 	CheckConfig checkConfigCmd `cmd:"" group:"run" help:"Check the configuration, and say what it is good for."`
 	Engine      engineCmd      `cmd:"" group:"run" help:"The ClickHouse engine of up and demo."`
 

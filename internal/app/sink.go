@@ -129,6 +129,9 @@ func (s *Sink) behind(ctx context.Context) error {
 	if worker.CatchingUp() {
 		return errors.New("the projection is catching up with the log")
 	}
+	if err := s.db.FinishSwap(ctx); err != nil {
+		return err
+	}
 	n, err := s.progress.Missing(ctx)
 	if err != nil {
 		return fmt.Errorf("how far the projection is behind is not known: %w", err)

@@ -441,7 +441,7 @@ func TestRebuildDry(t *testing.T) {
 	if c.OnlyBefore != 1 || c.OnlyAfter != 7 || c.Changed != 7 || c.Moving != 0 || len(c.Examples) != 10 {
 		t.Errorf("comparison %+v", c)
 	}
-	if c.Before[events.OutcomeSent] == c.After[events.OutcomeSent] {
+	if cmp.Equal(c.Before[events.OutcomeSent], c.After[events.OutcomeSent]) {
 		t.Errorf("the totals do not show the damage: %+v", c.Before)
 	}
 }

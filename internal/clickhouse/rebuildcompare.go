@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -26,10 +27,10 @@ type Comparison struct {
 // Same tells whether no row differs.
 func (c Comparison) Same() bool { return c.OnlyBefore == 0 && c.OnlyAfter == 0 && c.Changed == 0 }
 
-// Totals are messages, and people as far as known.
+// Totals are messages, and people: nil where they are not known of any message.
 type Totals struct {
 	Messages                                int64
-	Total, Eligible, Filtered, Sent, Errors int64
+	Total, Eligible, Filtered, Sent, Errors *int64
 }
 
 // Difference is a row that is not the same before and after.
@@ -82,7 +83,7 @@ type monthSum struct{ rows, hash uint64 }
 func (db *DB) summarize(ctx context.Context, table string) (summary, error) {
 	s := summary{map[events.Outcome]Totals{}, map[uint32]monthSum{}}
 	sql := "SELECT toYYYYMM(day) AS month, outcome, count(), sum(" + rowHash + ")," +
-		" toInt64(sum(ifNull(total, 0))), toInt64(sum(ifNull(eligible, 0))), toInt64(sum(ifNull(filtered, 0))), toInt64(sum(ifNull(sent, 0))), toInt64(sum(ifNull(errors, 0)))" +
+		" sum(total), sum(eligible), sum(filtered), sum(sent), sum(errors)" +
 		" FROM " + table + " FINAL GROUP BY month, outcome" + acrossPartitions
 	err := db.each(ctx, sql, nil, func(rows driver.Rows) error {
 		var month uint32
@@ -102,7 +103,15 @@ func (db *DB) summarize(ctx context.Context, table string) (summary, error) {
 }
 
 func (t Totals) plus(u Totals) Totals {
-	return Totals{t.Messages + u.Messages, t.Total + u.Total, t.Eligible + u.Eligible, t.Filtered + u.Filtered, t.Sent + u.Sent, t.Errors + u.Errors}
+	return Totals{t.Messages + u.Messages, plus(t.Total, u.Total), plus(t.Eligible, u.Eligible), plus(t.Filtered, u.Filtered), plus(t.Sent, u.Sent), plus(t.Errors, u.Errors)}
+}
+
+func plus(a, b *int64) *int64 {
+	if a == nil || b == nil {
+		return cmp.Or(a, b)
+	}
+	sum := *a + *b
+	return &sum
 }
 
 // differing returns the months whose rows are not the same.
