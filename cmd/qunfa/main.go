@@ -60,6 +60,10 @@ type cli struct {
 	Callback callbackCmd `cmd:"" group:"tell" help:"Make callbacks as WeChat does, for trying things out."`
 
 	VersionCmd versionCmd `cmd:"" name:"version" group:"tell" help:"Print the version."`
+
+	Healthcheck   healthcheckCmd   `cmd:"" hidden:"" help:"Ask a service whether it is ready; for container images."`
+	DeploySecrets deploySecretsCmd `cmd:"" hidden:"" help:"Make the passwords of a deployment; for docker-compose.yml."`
+	Simulate      simulateCmd      `cmd:"" hidden:"" help:"Play WeChat for services that run elsewhere; for the demo profile of docker-compose.yml."`
 }
 
 // usageError is a mistake in the command line, or in the configuration.
