@@ -51,7 +51,8 @@ var edges = map[string]struct {
 	"cmd/reconcile":   {[]string{"internal/app"}, "a thin main"},
 	"cmd/localengine": {[]string{"internal/embedded/engineproto"}, "loads a foreign library, so nothing of ours is in its process"},
 	"cmd/qunfa": {[]string{"internal/app", "internal/clickhouse", "internal/config", "internal/daemon", "internal/demo", "internal/embedded", "internal/events",
-		"internal/ingest/submission", "internal/kafka", "internal/local", "internal/reconcile", "internal/sink", "internal/wechat", "schemas"},
+		"internal/ingest/submission", "internal/kafka", "internal/local", "internal/reconcile", "internal/sink", "internal/wechat",
+		"internal/wechat/wechattest", "schemas"},
 		"the operator's command uses everything but the services themselves, which app makes"},
 }
 
