@@ -12,6 +12,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"qunfa/internal/events"
 )
@@ -115,7 +116,7 @@ func openFile(path string) (*file, error) {
 // alone, say nothing about the file.
 func bySystem(err error) bool {
 	var number syscall.Errno
-	return errors.Is(err, bolt.ErrTimeout) || errors.As(err, &number) && number != syscall.EIO
+	return errors.Is(err, bolterrors.ErrTimeout) || errors.As(err, &number) && number != syscall.EIO
 }
 
 // verifyMetas looks at both of bbolt's meta pages. If one is broken bbolt goes

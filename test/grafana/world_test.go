@@ -126,7 +126,7 @@ func (w *world) add(d events.Data, received time.Time) {
 }
 
 func (w *world) submitted(appid string, id int64, at time.Time, audience, campaign string) {
-	size := int64(1000 + id%7)
+	size := 1000 + id%7
 	d := &events.Submitted{
 		AppID: appid, MsgID: id, SubmittedAt: at, Recorder: "test", Chase: true, Label: "标题 '" + campaign + "'", Campaign: campaign, MsgType: "mpnews",
 		Audience: events.Audience{Kind: audience, Size: &size},

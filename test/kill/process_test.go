@@ -135,14 +135,15 @@ func (r *process) mustRun() {
 // killEngine kills the ClickHouse of the process; false: it has none now.
 func (r *process) killEngine() bool {
 	r.t.Helper()
-	for _, pid := range children(r.t, r.cmd.Process.Pid) {
-		err := syscall.Kill(pid, syscall.SIGKILL)
-		if err != nil && !errors.Is(err, syscall.ESRCH) {
-			r.t.Fatal(err)
-		}
-		return err == nil
+	pids := children(r.t, r.cmd.Process.Pid)
+	if len(pids) == 0 {
+		return false
 	}
-	return false
+	err := syscall.Kill(pids[0], syscall.SIGKILL)
+	if err != nil && !errors.Is(err, syscall.ESRCH) {
+		r.t.Fatal(err)
+	}
+	return err == nil
 }
 
 // children lists the processes that a process has started.

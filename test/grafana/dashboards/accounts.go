@@ -50,7 +50,7 @@ FROM
     HAVING rate IS NOT NULL
 )
 GROUP BY day
-ORDER BY time`, colored([]outcome{{title: "p10", color: orange}, {title: "median 中位数", color: green}, {title: "p90", color: blue}})...).upTo(1),
+ORDER BY time`, colored([]outcome{{title: "p10", color: orange}, {title: "median 中位数", color: green}, {title: "p90", color: blue}})...).ratio(),
 	}
 }
 

@@ -61,7 +61,7 @@ GROUP BY time, code
 ORDER BY time, code`).named("code"),
 		daily(lines, "Share rejected by day 每日未通过率", "Rejected messages of all messages of a day, for the accounts chosen, whoever rejected them. A day without messages has no point.", "percentunit", noMessages,
 			byDay("messages", `countIf(m.outcome = 'rejected') / nullIf(count(), 0) AS "rejected 未通过"`, where(inDays, ofAccounts)),
-			colored([]outcome{{title: "rejected 未通过", color: red}})...).upTo(1),
+			colored([]outcome{{title: "rejected 未通过", color: red}})...).ratio(),
 	}
 }
 

@@ -64,7 +64,7 @@ func deliveryTrends(chosen string) []*Panel {
 			"percentunit", notKnown, byDay("messages", reach+` AS "reach 送达率",
         `+filter+` AS "filtered 过滤率",
         `+failures+` AS "failed 失败率"`, chosen),
-			colored([]outcome{{title: "reach 送达率", color: green}, {title: "filtered 过滤率", color: orange}, {title: "failed 失败率", color: red}})...).upTo(1),
+			colored([]outcome{{title: "reach 送达率", color: green}, {title: "filtered 过滤率", color: orange}, {title: "failed 失败率", color: red}})...).ratio(),
 	}
 }
 
@@ -89,7 +89,7 @@ FROM messages AS m
   AND m.appid IN (SELECT m.appid FROM messages AS m `+chosen+` GROUP BY m.appid ORDER BY sum(m.total) DESC NULLS LAST LIMIT 10)
 GROUP BY m.day, m.appid
 HAVING rate IS NOT NULL
-ORDER BY time, label`).upTo(1).named("label"),
+ORDER BY time, label`).ratio().named("label"),
 		table("Accounts 账号", "The messages of each account in the time range. The columns of people are sums of what is known; 'counts unknown' says how many messages are not in them.", noMessages,
 			from("messages", `any(m.account) AS "Account 账号", m.appid AS appid, count() AS "Messages 消息",
     sum(m.total) AS "Addressed 目标人数", sum(m.sent) AS "Reached 送达人数",

@@ -69,7 +69,7 @@ LIMIT 500`,
 func recordedShare(all string) *Panel {
 	return daily(lines, "Callbacks of unrecorded sends by day 每日未登记占比", "The share of a day's callbacks whose send nobody recorded. It should be 0; a day without callbacks has no point.", "percentunit", "no callbacks 没有回调",
 		byDay("recording_daily", `sum(m.callbacks_unrecorded) / nullIf(sum(m.callbacks), 0) AS "unrecorded 未登记"`, all),
-		colored([]outcome{{title: "unrecorded 未登记", color: orange}})...).upTo(1)
+		colored([]outcome{{title: "unrecorded 未登记", color: orange}})...).ratio()
 }
 
 func missingTrends(all, chosen string) []*Panel {
@@ -78,7 +78,7 @@ func missingTrends(all, chosen string) []*Panel {
 			byDay("missing_callbacks", countIfs("m.state", states), chosen), colored(states)...),
 		daily(lines, "Share missing by day 每日未到达率", "Recorded sends of a day whose callback has not come. A day without a recorded send has no point.", "percentunit", notRecorded,
 			byDay("recording_daily", `sum(m.missing_callbacks) / nullIf(sum(m.recorded), 0) AS "missing 未到达"`, all),
-			colored([]outcome{{title: "missing 未到达", color: purple}})...).upTo(1),
+			colored([]outcome{{title: "missing 未到达", color: purple}})...).ratio(),
 	}
 }
 

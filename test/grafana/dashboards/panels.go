@@ -125,9 +125,9 @@ func (p *Panel) without(noValue string) *Panel {
 	return p
 }
 
-// upTo fixes the top of the axis: ratios end at 1.
-func (p *Panel) upTo(limit float64) *Panel {
-	p.FieldConfig.Defaults["max"] = limit
+// ratio fixes the top of the axis: ratios end at 1.
+func (p *Panel) ratio() *Panel {
+	p.FieldConfig.Defaults["max"] = 1
 	return p
 }
 

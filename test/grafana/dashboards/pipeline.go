@@ -27,9 +27,9 @@ func promExpr(expr string) string {
 }
 
 // quantiles are two targets over a histogram.
-func quantiles(metric, more string) []Target {
+func quantiles(metric string) []Target {
 	expr := func(q string) string {
-		return "histogram_quantile(" + q + ", sum by (le) (rate(" + metric + "_bucket{@" + more + "}[@])))"
+		return "histogram_quantile(" + q + ", sum by (le) (rate(" + metric + "_bucket{@}[@])))"
 	}
 	return []Target{prom("A", "median 中位数", expr("0.5")), prom("B", "p99", expr("0.99"))}
 }
@@ -117,7 +117,7 @@ func pipelineTiles() []*Panel {
 func callbackPanels() []*Panel {
 	return []*Panel{
 		promCounts("Callbacks 回调", "Requests to the callback URLs, by what became of them. finished and passed are normal; unavailable and overload are repeated by WeChat, up to 3 times.", "qunfa_callbacks_total", "result"),
-		promSeries("Time to acknowledge 应答用时", "From the receipt of a MASSSENDJOBFINISH push until it is durable. WeChat hangs up after 5 s and repeats.", "s", quantiles("qunfa_callback_ack_seconds", "")...).limit(5),
+		promSeries("Time to acknowledge 应答用时", "From the receipt of a MASSSENDJOBFINISH push until it is durable. WeChat hangs up after 5 s and repeats.", "s", quantiles("qunfa_callback_ack_seconds")...).limit(5),
 		promSeries("Signs of wrong keys or clocks 密钥或时钟异常", "Requests refused for their signature or decryption, and pushes that were accepted although a clock is off, the original id differs, or the previous token or key was used.", "cps",
 			prom("A", "refused {{result}}", `sum by (result) (rate(qunfa_callbacks_total{@,result!~"url_verified|finished|passed|dead_letter|overload|unavailable"}[@]))`),
 			prom("B", "clock off 时钟偏差", `sum(rate(qunfa_callback_clock_skewed_total{@}[@]))`),
@@ -132,7 +132,7 @@ func ingestPanels() []*Panel {
 			prom("A", "in flight 处理中", `sum(qunfa_callbacks_in_flight{@})`), prom("B", "waiting for upstream 等待转发", `sum(qunfa_upstream_queue_length{@})`)),
 		promSeries("Passed on to upstream 转发", "Pushes passed on to the applications that had the URLs before. After an error WeChat gets success all the same.", "cps",
 			prom("A", "{{kind}} {{result}}", `sum by (kind, result) (rate(qunfa_upstream_requests_total{@}[@]))`)),
-		promSeries("Time of upstream 转发用时", "How long upstream applications took to answer, or until they were given up (4 s).", "s", quantiles("qunfa_upstream_seconds", "")...),
+		promSeries("Time of upstream 转发用时", "How long upstream applications took to answer, or until they were given up (4 s).", "s", quantiles("qunfa_upstream_seconds")...),
 		promCounts("Records of sends 登记", "Sends recorded through the record API, by what became of them.", "qunfa_submissions_total", "result"),
 	}
 }
@@ -159,7 +159,7 @@ func spoolPanels() []*Panel {
 func kafkaPanels() []*Panel {
 	return []*Panel{
 		promSeries("Produced 写入 Kafka", "Records that the broker acknowledged with acks=all, by service.", "cps", prom("A", "{{service}}", `sum by (service) (rate(qunfa_kafka_produce_records_total{@}[@]))`)),
-		promSeries("Time to produce 写入用时", "Time until the broker answered one produce request. An answer to WeChat waits for it.", "s", quantiles("qunfa_kafka_produce_seconds", "")...),
+		promSeries("Time to produce 写入用时", "Time until the broker answered one produce request. An answer to WeChat waits for it.", "s", quantiles("qunfa_kafka_produce_seconds")...),
 		promSeries("Produce failures 写入失败", "Failed produce requests by class, and partitions whose last request failed. Both should be 0.", "none",
 			prom("A", "{{service}} {{class}}", `sum by (service, class) (rate(qunfa_kafka_produce_errors_total{@}[@]))`),
 			prom("B", "{{service}} partitions failing 失败分区", `sum by (service) (qunfa_kafka_produce_failing_lanes{@})`)),
@@ -178,8 +178,8 @@ func kafkaPanels() []*Panel {
 func sinkPanels() []*Panel {
 	return []*Panel{
 		promCounts("Events written 写入的事件", "Events written to ClickHouse by type. Repeated ones count again: queries count each once.", "qunfa_sink_events_total", "type"),
-		promSeries("Time of a batch 批次用时", "From the start of a batch to its commit: insert, read back, fold, insert, commit.", "s", quantiles("qunfa_sink_batch_seconds", "")...),
-		promSeries("Records in a batch 批次大小", "At most 10,000; few are normal when little happens.", "none", quantiles("qunfa_sink_batch_records", "")...),
+		promSeries("Time of a batch 批次用时", "From the start of a batch to its commit: insert, read back, fold, insert, commit.", "s", quantiles("qunfa_sink_batch_seconds")...),
+		promSeries("Records in a batch 批次大小", "At most 10,000; few are normal when little happens.", "none", quantiles("qunfa_sink_batch_records")...),
 		promSeries("Failures of the sink 写入失败", "Failed attempts to write a batch, by step and class. retry heals by itself; pause needs somebody; row leads to a dead letter.", "cps",
 			prom("A", "{{step}} {{class}}", `sum by (step, class) (rate(qunfa_sink_failures_total{@}[@]))`)),
 		promSeries("Set aside or strange 死信与异常", "Dead letters by reason, records that are not events of qunfa, offsets gone before they were read, rewinds, and callbacks with more eligible people than addressed.", "cps",
