@@ -96,7 +96,7 @@ func importTopic(ctx context.Context, t *target, db *clickhouse.DB, line *progre
 	}
 	defer client.Close()
 	topic := t.cfg.Kafka.Topic
-	generation, err := db.Generation(ctx, topic)
+	log, err := app.LogOf(ctx, client, db, topic)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func importTopic(ctx context.Context, t *target, db *clickhouse.DB, line *progre
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	b := &importBatch{store: store, log: clickhouse.LogName(topic, generation), fail: fail}
+	b := &importBatch{store: store, log: log, fail: fail}
 	err = readTopic(ctx, client, t, topic, nil, func(m events.Message) { b.add(ctx, m) })
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -213,7 +213,7 @@ func (c *replayCmd) print(g *globals, r clickhouse.RebuildReport) error {
 			r.Imported.Kinds[events.FateEvent], r.Imported.Kinds[events.FateDead], r.Imported.Kinds[events.FateForeign])
 	}
 	if c.Reparse {
-		fmt.Fprintf(&b, "read %d callbacks anew: %d say more than was stored, and are revised\n", r.Reread.Read, r.Reread.Revised)
+		fmt.Fprintf(&b, "read %d callbacks anew: %d mean something else than was stored, and are revised\n", r.Reread.Read, r.Reread.Revised)
 		if r.Reread.Failed > 0 {
 			fmt.Fprintf(&b, "  %d could not be read and stay as they are; the first: %s\n", r.Reread.Failed, printable(r.Reread.Failure))
 		}
@@ -241,7 +241,7 @@ func printComparison(b *strings.Builder, c *clickhouse.Comparison) error {
 	}
 	t := &clickhouse.Result{Columns: []clickhouse.Column{{Name: "outcome", Type: "String"}}}
 	for _, name := range []string{"messages", "total", "eligible", "filtered", "sent", "errors"} {
-		t.Columns = append(t.Columns, clickhouse.Column{Name: name, Type: "String"})
+		t.Columns = append(t.Columns, clickhouse.Column{Name: name, Type: "Int64"}) // to the right, also what has changed
 	}
 	for _, o := range events.Outcomes() {
 		was, is := figures(c.Before[o]), figures(c.After[o])
