@@ -31,6 +31,7 @@ type Generation struct {
 	begun   bool
 	closed  bool
 	trimmed []Range
+	failing map[int32]failure // partitions that cannot be read at the moment
 }
 
 // progress is how far the handler is with a partition.
@@ -49,7 +50,7 @@ type chunk struct {
 }
 
 func newGeneration(ctx context.Context, g *Group, kg *kafka.Generation, end context.CancelCauseFunc) *Generation {
-	gen := &Generation{ID: kg.ID, MemberID: kg.MemberID, group: g, ctx: ctx, end: end, parts: map[int32]*progress{}}
+	gen := &Generation{ID: kg.ID, MemberID: kg.MemberID, group: g, ctx: ctx, end: end, parts: map[int32]*progress{}, failing: map[int32]failure{}}
 	for _, a := range kg.Assignments[g.cfg.Topic] {
 		offset := max(a.Offset, -1) // kafka-go says -2 where nothing is committed
 		gen.parts[int32(a.ID)] = &progress{committed: offset, floor: offset, delivered: offset}
@@ -250,6 +251,39 @@ func (g *Generation) noteCommit(done map[int32]int64) {
 		}
 	}
 	g.group.metrics.commits.Inc()
+}
+
+// unreadableAfter is how long a partition may fail before the member counts as
+// unhealthy: while a leader is replaced every partition fails for a moment.
+const unreadableAfter = 5 * time.Second
+
+// readFailed notes that a partition cannot be read, readAgain that it can.
+func (g *Generation) readFailed(partition int32, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	since := time.Now()
+	if f, failing := g.failing[partition]; failing {
+		since = f.since
+	}
+	g.failing[partition] = failure{since, err}
+}
+
+func (g *Generation) readAgain(partition int32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.failing, partition)
+}
+
+// unreadable returns why a partition cannot be read, if that lasts.
+func (g *Generation) unreadable(now time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range sortedKeys(g.failing) {
+		if f := g.failing[p]; now.Sub(f.since) >= unreadableAfter {
+			return fmt.Errorf("partition %d could not be read for %s: %w", p, now.Sub(f.since).Round(time.Second), f.err)
+		}
+	}
+	return nil
 }
 
 // Lag is how far a group is behind in a partition.

@@ -50,11 +50,16 @@ func NewGroup(client *Client, cfg GroupConfig, log *slog.Logger, reg prometheus.
 	return &Group{client: client, cfg: cfg, log: log, sampler: newSampler(log, 5*time.Second), metrics: m, health: errNotJoined}, nil
 }
 
-// Healthy returns nil while the member is part of a generation, or why it is not.
+// Healthy returns nil while the member is part of a generation and can read its
+// partitions, or why not.
 func (g *Group) Healthy() error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	return wrap(g.health, "group %s", g.cfg.GroupID)
+	err := g.health
+	g.mu.Unlock()
+	if gen := g.current.Load(); err == nil && gen != nil {
+		err = gen.unreadable(time.Now())
+	}
+	return wrap(err, "group %s", g.cfg.GroupID)
 }
 
 func (g *Group) setHealth(err error) {

@@ -46,6 +46,7 @@ func (r *reader) run(ctx context.Context) {
 			continue
 		}
 		r.gen.group.fetchFailed(r.part.partition, err)
+		r.gen.readFailed(r.part.partition, err)
 		r.gen.group.client.nudge()
 		if !sleep(ctx, 50*time.Millisecond) {
 			return
@@ -121,7 +122,10 @@ func (r *reader) fetch(conn *kafka.Conn, room int) error {
 	r.gen.buffer.push(r.part, items, highWater)
 	r.next = max(r.next, after)
 	if errors.Is(err, kafka.RequestTimedOut) {
-		return nil // nothing new within MaxWait
+		err = nil // nothing new within MaxWait
+	}
+	if err == nil || len(items) > 0 {
+		r.gen.readAgain(r.part.partition)
 	}
 	return err
 }

@@ -231,9 +231,17 @@ func describe(ctx context.Context, kc *kafka.Client, topic string) (kafka.Topic,
 }
 
 // whyNoTopic returns the true cause of an error that says that the topic does
-// not exist: kafka-go says so, too, as long as it has no connection.
+// not exist: kafka-go says so, too, as long as it has no connection, and brokers
+// to whom may not see it.
 func (c *Client) whyNoTopic(ctx context.Context, topic string, err error) error {
-	if _, cause := describe(ctx, c.kc, topic); cause != nil {
+	_, cause := describe(ctx, c.kc, topic)
+	if errors.Is(cause, ErrNoTopic) {
+		// ListOffsets tells "not allowed" from "does not exist"; Metadata does not.
+		if _, denied := askOffsets(ctx, c.kc, topic, []int{0}, kafka.LastOffset); ClassOf(denied) == ClassDenied {
+			return fmt.Errorf("topic %s: %w", topic, denied)
+		}
+	}
+	if cause != nil {
 		return cause
 	}
 	return err // the topic has just appeared
