@@ -47,7 +47,9 @@ func TestKafkaDenied(t *testing.T) {
 	allow(t, admin)
 	f.begin()
 
-	deny(t, admin)
+	deny(t, admin, kmsg.ACLResourceTypeTopic)
+	f.until("the sink says that it cannot read", func() string { return f.lacks("sink", "sink.kafka: not ready: ") })
+	deny(t, admin, kmsg.ACLResourceTypeAny)
 	if taken := f.tell(3); taken != 0 {
 		t.Errorf("%d callbacks were answered with success, which Kafka cannot have", taken)
 	}
@@ -98,11 +100,12 @@ func allow(t *testing.T, admin *kgo.Client) {
 	}
 }
 
-func deny(t *testing.T, admin *kgo.Client) {
+// deny takes away all rights to a kind of thing.
+func deny(t *testing.T, admin *kgo.Client, what kmsg.ACLResourceType) {
 	t.Helper()
 	req := kmsg.NewPtrDeleteACLsRequest()
 	filter := kmsg.NewDeleteACLsRequestFilter()
-	filter.ResourceType, filter.ResourcePatternType = kmsg.ACLResourceTypeAny, kmsg.ACLResourcePatternTypeAny
+	filter.ResourceType, filter.ResourcePatternType = what, kmsg.ACLResourcePatternTypeAny
 	filter.Operation, filter.PermissionType = kmsg.ACLOperationAny, kmsg.ACLPermissionTypeAny
 	req.Filters = append(req.Filters, filter)
 	resp, err := req.RequestWith(t.Context(), admin)
@@ -131,6 +134,39 @@ func TestKafkaDown(t *testing.T) {
 	f.kafka.Mend()
 	f.settle()
 	f.awaitReady()
+}
+
+// TestKafkaDownWithSpool does the same to an ingest that has a spool.
+func TestKafkaDownWithSpool(t *testing.T) {
+	t.Parallel()
+	f := newFault(t, parts{change: func(c *config.Config, _ *app.Options) { c.Ingest.SpoolDir = t.TempDir() }})
+	f.begin()
+	f.kafka.Cut()
+	f.takenMeanwhile(3)
+	f.sees()
+	f.kafka.Mend()
+	f.settle()
+	f.until("ingest is as it was", func() string { return f.lacks("ingest", "ingest.kafka: ok") })
+}
+
+// TestSpoolFull lets Kafka be away for longer than the spool has room.
+func TestSpoolFull(t *testing.T) {
+	t.Parallel()
+	f := newFault(t, parts{change: func(c *config.Config, _ *app.Options) { c.Ingest.SpoolDir, c.Ingest.SpoolMaxBytes = t.TempDir(), 1<<20 }})
+	f.begin()
+	f.kafka.Cut()
+	for _, padding := range []int{60_000, 5_000} { // large ones first, then what fits beside them
+		f.padding = padding
+		for f.tell(1) == 1 {
+			if len(f.told) > 1000 {
+				t.Fatal("the spool does not fill")
+			}
+		}
+	}
+	f.sees(func() { f.tell(1) })
+	f.kafka.Mend()
+	f.settle()
+	f.until("ingest is as it was", func() string { return f.lacks("ingest", "ingest.kafka: ok") })
 }
 
 // TestKafkaFull lets the broker answer as one whose disk is full.

@@ -55,6 +55,8 @@ type fault struct {
 	db       *clickhouse.DB
 	services map[string]*service
 
+	padding int // bytes that make callbacks larger
+
 	ready  string            // every page of /readyz that was seen
 	wanted map[int64]request // the callback that WeChat sends for each message
 	told   map[int64]bool    // those of them that were answered with success
@@ -280,10 +282,10 @@ func (f *fault) until(what string, missing func() string) {
 // request is a push as WeChat sends it.
 type request struct{ path, body string }
 
-// document is the result of a message, as of a second.
-func document(id int64, at string) string {
+// document is the result of a message, as of a second, with something in it that nobody knows.
+func document(id int64, at string, padding int) string {
 	return fmt.Sprintf("<xml><ToUserName>gh_1</ToUserName><CreateTime>%s</CreateTime><MsgType>event</MsgType><Event>MASSSENDJOBFINISH</Event>"+
-		"<MsgID>%d</MsgID><Status>send success</Status><TotalCount>100</TotalCount><FilterCount>80</FilterCount><SentCount>75</SentCount><ErrorCount>5</ErrorCount></xml>", at, id)
+		"<MsgID>%d</MsgID><Status>send success</Status><TotalCount>100</TotalCount><FilterCount>80</FilterCount><SentCount>75</SentCount><ErrorCount>5</ErrorCount><Padding>%s</Padding></xml>", at, id, strings.Repeat("x", padding))
 }
 
 // tell lets WeChat report n more messages. It returns how many were taken.
@@ -302,7 +304,7 @@ func (f *fault) tell(n int) (taken int) {
 func (f *fault) next() (id int64, r request) {
 	id, at := f.nextID(), strconv.FormatInt(time.Now().Unix(), 10)
 	q := url.Values{"timestamp": {at}, "nonce": {"1"}, "signature": {wechat.Sign(token, at, "1")}}
-	r = request{"/callback/" + appid + "?" + q.Encode(), document(id, at)}
+	r = request{"/callback/" + appid + "?" + q.Encode(), document(id, at, f.padding)}
 	f.wanted[id] = r
 	return id, r
 }
@@ -325,7 +327,7 @@ func safeAccount() config.Account {
 func (f *fault) tellSafe() (status int) {
 	f.t.Helper()
 	id, at := f.nextID(), strconv.FormatInt(time.Now().Unix(), 10)
-	encrypted, err := wechat.Encrypt(aesKey, safeAppID, [16]byte{}, []byte(document(id, at)))
+	encrypted, err := wechat.Encrypt(aesKey, safeAppID, [16]byte{}, []byte(document(id, at, 0)))
 	if err != nil {
 		f.t.Fatal(err)
 	}
