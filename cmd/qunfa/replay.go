@@ -62,7 +62,27 @@ func (c *replayCmd) run(g *globals, t *target) error {
 	if err != nil {
 		return c.explain(as.cfg, report, err)
 	}
-	return c.print(g, report)
+	if err := c.print(g, report); err != nil || !c.Verify {
+		return err
+	}
+	return tellLost(g, db)
+}
+
+// tellLost looks for what no folding can bring back: records of events that are
+// not stored. An import has brought them back if the topic still has them.
+func tellLost(g *globals, db *clickhouse.DB) error {
+	lost, err := db.LostEvents(g.ctx)
+	if err != nil {
+		return fmt.Errorf("whether events are lost is not known: %w", err)
+	}
+	for _, l := range lost {
+		fmt.Fprintf(g.Stderr, "%d records of %s/%d (offsets %d to %d) are noted as events, and their events are not stored: run qunfa replay --from topic\n",
+			l.Records, l.Topic, l.Partition, l.First, l.Last)
+	}
+	if len(lost) > 0 {
+		return errSilent
+	}
+	return nil
 }
 
 const fromTopic = "topic"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -54,7 +55,16 @@ func TestReplay(t *testing.T) {
 	if err != nil || r.Rows[0][0] != "http://mp.weixin.qq.com/s/one" {
 		t.Errorf("articles %v, %v", r, err)
 	}
-	g, _ := testGlobals(t, formatCSV)
+	if _, err := db.Query(t.Context(), "ALTER TABLE event_rows DELETE WHERE msg_id = 3 SETTINGS mutations_sync = 1"); err != nil {
+		t.Fatal(err)
+	}
+	g, _ := testGlobals(t, formatTable)
+	var stderr bytes.Buffer
+	g.Stderr = &stderr
+	if err := (&replayCmd{From: "events", Verify: true}).run(g, s.target); !errors.Is(err, errSilent) || !strings.Contains(stderr.String(), "2 records of "+s.target.cfg.Kafka.Topic+"/0 (offsets 4 to 5)") {
+		t.Errorf("events are lost: %v\n%s", err, stderr.String())
+	}
+	g, _ = testGlobals(t, formatCSV)
 	if err := (&replayCmd{From: "events"}).run(g, s.target); err == nil || !strings.Contains(err.Error(), "--format") {
 		t.Errorf("as CSV: %v", err)
 	}

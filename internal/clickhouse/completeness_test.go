@@ -55,3 +55,22 @@ func TestCoverageOfTrimmedRuns(t *testing.T) {
 		t.Errorf("missing (-want +got):\n%s", d)
 	}
 }
+
+func TestLostEvents(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, migrated(t))
+	sub := f.submitted("wx1", 1, "2026-11-20T10:00:00+08:00", nil)
+	lost := f.submitted("wx1", 2, "2026-11-20T10:00:00+08:00", nil)
+	f.append(sub, lost, sub, lost)
+	if got, err := f.db.LostEvents(t.Context()); err != nil || len(got) != 0 {
+		t.Errorf("lost: %+v, %v", got, err)
+	}
+	query(t, f.db, "ALTER TABLE event_rows DELETE WHERE msg_id = 2 SETTINGS mutations_sync = 1")
+	got, err := f.db.LostEvents(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]clickhouse.Lost{{Topic: f.topic, Records: 2, First: 1, Last: 3}}, got); d != "" {
+		t.Errorf("lost (-want +got):\n%s", d)
+	}
+}
