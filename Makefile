@@ -12,7 +12,7 @@ GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
 export QUNFA_LOCALENGINE := $(CURDIR)/$(BIN)/localengine
 
-.PHONY: help build demo up test test-race test-containers fuzz bench lint fmt clean FORCE
+.PHONY: help build demo up test test-race test-containers test-compose fuzz bench lint fmt clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-race: build ## the same tests under the race detector (needs a C compiler)
 
 test-containers: build ## the integration tests on Apache Kafka and ClickHouse in containers (needs Docker)
 	@$(GO) test -v -count=1 -timeout 15m $(TESTFLAGS) -tags containers ./test/containers
+
+test-compose: ## bring the compose deployment up, use it and restart its parts (needs Docker)
+	@$(GO) test -v -count=1 -timeout 20m $(TESTFLAGS) -tags compose ./test/compose
 
 fuzz: ## fuzz every boundary that takes bytes from outside, FUZZTIME (default 30s) each
 	@GO="$(GO)" FUZZTIME="$(or $(FUZZTIME),30s)" ./test/fuzz.sh

@@ -3,6 +3,9 @@ package app
 import (
 	"context"
 	"sync"
+
+	"qunfa/internal/clickhouse"
+	"qunfa/internal/daemon"
 )
 
 // health is why a service cannot do its work now.
@@ -20,8 +23,19 @@ func (h *health) set(err error) (changed bool) {
 	return changed
 }
 
-func (h *health) check(context.Context) error {
+func (h *health) get() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.err
+}
+
+// databaseCheck asks the database each time: a service that has nothing to
+// write would not notice by itself that it is away.
+func databaseCheck(db *clickhouse.DB, state *health) daemon.Check {
+	return func(ctx context.Context) error {
+		if err := state.get(); err != nil {
+			return err
+		}
+		return db.Ping(ctx)
+	}
 }

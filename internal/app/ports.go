@@ -98,9 +98,13 @@ type store struct {
 	*clickhouse.DB
 	client *kafka.Client
 
-	mu  sync.Mutex
-	log string // the name under which records are stored, as Ends found it
+	mu   sync.Mutex
+	log  string          // the name under which records are stored, as Ends found it
+	last map[int32]int64 // the last offset of each partition that is known to be stored
 }
+
+// errReplaced makes the sink look where the database ends, and read again from there.
+var errReplaced = errors.New("records that were stored are not there any more: the database was made anew, or restored from a backup")
 
 // Ends finds out under which name the records of the topic are stored, and
 // refuses a topic that is another than the one they are of.
@@ -119,7 +123,10 @@ func (s *store) Ends(ctx context.Context, topic string) (map[int32]int64, error)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.log = log
+	s.log, s.last = log, map[int32]int64{}
+	for p, end := range stored {
+		s.last[p] = end - 1
+	}
 	return stored, nil
 }
 
@@ -134,15 +141,37 @@ func (s *store) InsertEvents(ctx context.Context, evs []events.Event) error {
 	return s.DB.InsertEvents(ctx, evs)
 }
 
-// InsertRecords implements [sink.Store].
+// InsertRecords implements [sink.Store]. It refuses a database in which the last
+// records are missing: with these it would look complete, and what was lost with
+// the old one would never be read again.
 func (s *store) InsertRecords(ctx context.Context, fates []events.Fate) error {
-	if log := s.logName(); len(fates) > 0 && log != fates[0].Topic {
+	log := s.logName()
+	if there, err := s.HasRecords(ctx, log, s.known()); err != nil {
+		return err
+	} else if !there {
+		return errReplaced
+	}
+	if len(fates) > 0 && log != fates[0].Topic {
 		fates = slices.Clone(fates)
 		for i := range fates {
 			fates[i].Topic = log
 		}
 	}
-	return s.DB.InsertRecords(ctx, fates)
+	if err := s.DB.InsertRecords(ctx, fates); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range fates {
+		s.last[fates[i].Partition] = max(s.last[fates[i].Partition], fates[i].Offset)
+	}
+	return nil
+}
+
+func (s *store) known() map[int32]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.last)
 }
 
 func (s *store) logName() string {

@@ -116,7 +116,7 @@ func (s *Reconcile) Run(ctx context.Context) error {
 
 // AddTo implements [Service].
 func (s *Reconcile) AddTo(a *daemon.Admin) {
-	a.AddCheck("reconcile.clickhouse", s.state.check)
+	a.AddCheck("reconcile.clickhouse", databaseCheck(s.db, &s.state))
 	a.AddCheck("reconcile.kafka", func(ctx context.Context) error {
 		if err := s.group.Healthy(); err != nil {
 			return s.client.Diagnose(ctx, err)

@@ -145,7 +145,7 @@ func (s *Sink) behind(ctx context.Context) error {
 // AddTo implements [Service].
 func (s *Sink) AddTo(a *daemon.Admin) {
 	a.Handle("/metrics/delivery", s.delivery)
-	a.AddCheck("sink.clickhouse", s.state.check)
+	a.AddCheck("sink.clickhouse", databaseCheck(s.db, &s.state))
 	a.AddCheck("sink.kafka", func(ctx context.Context) error {
 		if err := s.group.Healthy(); err != nil {
 			return s.client.Diagnose(ctx, err)
