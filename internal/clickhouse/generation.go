@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -93,6 +94,23 @@ func (db *DB) Tails(ctx context.Context, log string) (map[int32]Tail, error) {
 		return nil, err
 	}
 	return tails, nil
+}
+
+// HasRecords tells whether a record of each of these partitions is stored, at
+// its offset. The log is named as [LogName] names it.
+func (db *DB) HasRecords(ctx context.Context, log string, offsets map[int32]int64) (bool, error) {
+	if len(offsets) == 0 {
+		return true, nil
+	}
+	start := db.cfg.Clock()
+	places := make([]string, 0, len(offsets))
+	for p, o := range offsets {
+		places = append(places, fmt.Sprintf("(%d, %d)", p, o))
+	}
+	var n uint64
+	sql := "SELECT uniqExact(`partition`, `offset`) FROM " + tableRecords + " WHERE topic = ? AND (`partition`, `offset`) IN (" + strings.Join(places, ", ") + ")"
+	err := db.conn.QueryRow(ctx, sql, log).Scan(&n)
+	return n == uint64(len(offsets)), db.done(opEnds, start, err)
 }
 
 // SameTime tells whether a time is the one that was stored of it.

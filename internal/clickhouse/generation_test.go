@@ -74,6 +74,14 @@ func TestTopicGenerations(t *testing.T) {
 	if !clickhouse.SameTime(tails[1].At, at.Add(2*time.Hour+400*time.Microsecond)) || clickhouse.SameTime(tails[1].At, at) {
 		t.Error("times are not told apart to the millisecond")
 	}
+	for _, test := range []struct {
+		at    map[int32]int64
+		there bool
+	}{{nil, true}, {map[int32]int64{1: 2}, true}, {map[int32]int64{1: 3}, false}, {map[int32]int64{1: 2, 0: 0}, false}} {
+		if there, err := db.HasRecords(t.Context(), "a", test.at); err != nil || there != test.there {
+			t.Errorf("records at %v are stored: %t, %v", test.at, there, err)
+		}
+	}
 	// What was never read says nothing about the log.
 	store("t", 5, events.FateTrimmed)
 	if tails, err := db.Tails(t.Context(), "t"); err != nil || len(tails) != 0 {

@@ -144,6 +144,22 @@ func TestMissingTable(t *testing.T) {
 	f.saidOnce("cannot write")
 }
 
+// TestDatabaseReplaced drops the database and makes it anew while nothing comes,
+// so that no attempt to write ever fails.
+func TestDatabaseReplaced(t *testing.T) {
+	t.Parallel()
+	f := newFault(t, parts{})
+	f.begin()
+	f.tell(10)
+	f.settle()
+	f.query("DROP DATABASE " + f.cfg.ClickHouse.Database + " SYNC")
+	f.migrate()
+	f.takenMeanwhile(1)
+	f.sees()
+	f.settle()
+	f.awaitReady()
+}
+
 // TestMissingColumn drops a column, and adds it again.
 func TestMissingColumn(t *testing.T) {
 	t.Parallel()
