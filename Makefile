@@ -12,7 +12,7 @@ GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
 export QUNFA_LOCALENGINE := $(CURDIR)/$(BIN)/localengine
 
-.PHONY: help build demo up test test-race test-containers test-compose fuzz bench lint fmt clean FORCE
+.PHONY: help build demo up test test-race test-containers test-compose test-alerts fuzz bench lint fmt clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test-containers: build ## the integration tests on Apache Kafka and ClickHouse i
 
 test-compose: ## bring the compose deployment up, use it and restart its parts (needs Docker)
 	@$(GO) test -v -count=1 -timeout 20m $(TESTFLAGS) -tags compose ./test/compose
+
+test-alerts: build ## check the alert rules, and provoke the alerts on a running pipeline
+	@$(BIN)/qunfa engine install
+	@$(GO) test -v -count=1 -timeout 15m $(TESTFLAGS) -tags prom ./test/prometheus
 
 fuzz: ## fuzz every boundary that takes bytes from outside, FUZZTIME (default 30s) each
 	@GO="$(GO)" FUZZTIME="$(or $(FUZZTIME),30s)" ./test/fuzz.sh

@@ -30,16 +30,19 @@ func NewHost(cfg *config.Config, o Options, names ...string) (_ *Host, err error
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, log: o.Logger, registry: prometheus.NewRegistry(), daemon: daemon.New(daemon.Config{Logger: o.Logger})}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+	}
+	if o.Registerer == nil {
+		o.Registerer = o.Registry
+	}
+	h := &Host{cfg: cfg, log: o.Logger, registry: o.Registry, daemon: daemon.New(daemon.Config{Logger: o.Logger})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.daemon.Stop())
 		}
 	}()
 	daemon.RegisterProcess(h.registry, daemon.ReadBuild(o.Version))
-	if o.Registerer == nil {
-		o.Registerer = h.registry
-	}
 	h.admin, err = daemon.NewAdmin(daemon.AdminConfig{Listen: cfg.Admin.Listen, Gatherer: h.registry, Logger: o.Logger, Pprof: cfg.Admin.Pprof})
 	if err != nil {
 		return nil, listenError("admin.listen", err)

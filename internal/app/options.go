@@ -19,7 +19,10 @@ import (
 // Options are what a service takes from the process it runs in.
 type Options struct {
 	Logger     *slog.Logger          // nil: none
-	Registerer prometheus.Registerer // nil: metrics are shown nowhere
+	Registerer prometheus.Registerer // nil: those of a [Host] go to its registry, others nowhere
+	// Registry is what a [Host] shows on /metrics, for those who have metrics of
+	// their own to show; nil: it makes one.
+	Registry *prometheus.Registry
 
 	// Embedded says that Kafka and ClickHouse are the embedded ones: the broker
 	// syncs its file with every request and wants them one at a time, and

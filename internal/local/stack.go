@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"qunfa/internal/app"
 	"qunfa/internal/clickhouse"
 	"qunfa/internal/config"
@@ -40,9 +42,10 @@ type Stack struct {
 	Host   *app.Host
 	Conn   *Connection
 
-	db   *clickhouse.DB
-	kafk *kafka.Client
-	undo []func() error // last in, first out
+	registry *prometheus.Registry
+	db       *clickhouse.DB
+	kafk     *kafka.Client
+	undo     []func() error // last in, first out
 }
 
 // ReaderUsername is the user for people's queries.
@@ -59,7 +62,7 @@ func Start(ctx context.Context, cfg *config.Config, o Options) (_ *Stack, err er
 		o.Progress = func(string) {}
 	}
 	own := *cfg
-	s := &Stack{Config: &own}
+	s := &Stack{Config: &own, registry: prometheus.NewRegistry()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -121,7 +124,7 @@ func (s *Stack) startEngine(ctx context.Context, o Options) error {
 		return err
 	}
 	ec := embedded.EngineConfig{
-		Dir: filepath.Join(s.Dir, "clickhouse"), Logger: o.Logger.With("service", "clickhouse"),
+		Dir: filepath.Join(s.Dir, "clickhouse"), Logger: o.Logger.With("service", "clickhouse"), Registerer: s.registry,
 		HTTP: s.Config.Embedded.HTTP, TCPPort: s.Config.Embedded.TCPPort, HTTPPort: s.Config.Embedded.HTTPPort,
 		Databases: []string{s.Config.ClickHouse.Database}, ReaderGrants: grants, ReaderTimeZone: s.Config.TimeZone, MaxMemory: int64(s.Config.Embedded.MaxMemory),
 	}
@@ -147,7 +150,7 @@ func readerGrants(database string) ([]string, error) {
 func (s *Stack) startBroker(ctx context.Context, o Options) (err error) {
 	o.Progress("starting the broker")
 	s.Broker, err = embedded.StartBroker(ctx, embedded.BrokerConfig{
-		Dir: filepath.Join(s.Dir, "kafka"), Logger: o.Logger.With("service", "broker"),
+		Dir: filepath.Join(s.Dir, "kafka"), Logger: o.Logger.With("service", "broker"), Registerer: s.registry,
 		MaxLogBytes: int64(s.Config.Embedded.MaxLog), Stored: s.stored,
 	})
 	if err != nil {
@@ -162,7 +165,7 @@ func (s *Stack) startBroker(ctx context.Context, o Options) (err error) {
 }
 
 func (s *Stack) options(o Options) app.Options {
-	opts := app.Options{Logger: o.Logger, Embedded: true, KafkaDial: s.Broker.Dial, Admit: AdmitUntilFull(s.Broker)}
+	opts := app.Options{Logger: o.Logger, Registry: s.registry, Embedded: true, KafkaDial: s.Broker.Dial, Admit: AdmitUntilFull(s.Broker)}
 	if o.Wrap != nil {
 		opts = o.Wrap(opts)
 	}
