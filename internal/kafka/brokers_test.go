@@ -364,7 +364,7 @@ func eventually(t testing.TB, within time.Duration, what string, is func() bool)
 		if time.Now().After(deadline) {
 			t.Fatalf("after %s still not: %s", within, what)
 		}
-		time.Sleep(5 * time.Millisecond) // between two looks, not instead of one
+		<-time.After(5 * time.Millisecond) // between two looks, not instead of one
 	}
 }
 

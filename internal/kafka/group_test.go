@@ -568,7 +568,7 @@ func TestPrefetchIsBounded(t *testing.T) {
 		eventually(t, 20*time.Second, "as much as is allowed", full)
 		fetched := testutil.ToFloat64(g.group.metrics.records)
 		for range 20 { // several fetches' time
-			time.Sleep(10 * time.Millisecond)
+			<-time.After(10 * time.Millisecond)
 			if n := g.buffer.size(); n > cfg.PrefetchBytes+slack {
 				t.Errorf("%d bytes are read ahead, %d are allowed", n, cfg.PrefetchBytes)
 			}

@@ -25,9 +25,9 @@ func TestAnIdleMemberStays(t *testing.T) {
 		client, _ := c.client(t)
 		var all collector
 		_, stop := runGroup(t, client, GroupConfig{GroupID: "g", Topic: topic}, nil, all.handle)
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		c.fill(t, topic, sequence("wx1", 3))
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
@@ -58,7 +58,7 @@ func TestHowSoonPartitionsChangeHands(t *testing.T) {
 				cfg := GroupConfig{GroupID: "g", Topic: topic}
 				_, stopA := runGroup(t, clientA, cfg, nil, a.handle)
 				_, _ = runGroup(t, clientB, cfg, nil, b.handle)
-				time.Sleep(10 * time.Second)
+				<-time.After(10 * time.Second)
 				if len(a.ownedNow()) != 1 || len(b.ownedNow()) != 1 {
 					t.Fatalf("A owns %v, B %v", a.ownedNow(), b.ownedNow())
 				}
@@ -69,7 +69,7 @@ func TestHowSoonPartitionsChangeHands(t *testing.T) {
 					t.Error(err)
 				}
 				for len(b.ownedNow()) < 2 && time.Since(start) < time.Minute {
-					time.Sleep(10 * time.Millisecond)
+					<-time.After(10 * time.Millisecond)
 				}
 				if took := time.Since(start); took < test.least || took > test.most {
 					t.Errorf("B took over after %s, want %s to %s", took, test.least, test.most)
@@ -105,7 +105,7 @@ func TestDeadlinesThroughAnOutage(t *testing.T) {
 				if !p.Down() {
 					t.Errorf("not down after 2 s without an answer: %v", p.Healthy())
 				}
-				time.Sleep(20 * time.Second)
+				<-time.After(20 * time.Second)
 				if !p.Down() {
 					t.Error("not down any more, but Kafka is")
 				}
@@ -140,12 +140,12 @@ func TestDownEndsByItself(t *testing.T) {
 		if p.Healthy() == nil {
 			t.Error("healthy without a broker")
 		}
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		if !p.Down() {
 			t.Error("forgiven while the broker is down")
 		}
 		gate.Open()
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		if p.Down() || p.Healthy() != nil {
 			t.Errorf("not forgiven 3 s after the broker came back: %v", p.Healthy())
 		}
@@ -175,13 +175,13 @@ func TestAnOutageIsNotAStorm(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { g.Run(ctx, all.handle) })
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		gate.Refuse()
 		before := gate.dials.Load()
 		for _, key := range []string{"a", "b", "c", "d", "e", "f"} {
 			wg.Go(func() { p.Produce(ctx, record(key, 0)) })
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if dials := gate.dials.Load() - before; dials < 60 || dials > 60*100 {
 			t.Errorf("%d connections were tried in a minute", dials)
 		}
@@ -234,7 +234,7 @@ func TestAMovedLeaderIsFoundSoon(t *testing.T) {
 			if took := time.Since(start); took > 500*time.Millisecond {
 				t.Errorf("found after %s", took)
 			}
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 		}
 	})
 }
@@ -257,15 +257,15 @@ func TestOthersWaitForABusyHandler(t *testing.T) {
 				t.Error("two members work on the partition")
 			}
 			<-ctx.Done()
-			time.Sleep(3 * time.Second) // the insert in hand
+			<-time.After(3 * time.Second) // the insert in hand
 			busy.Store(false)
 			return nil
 		}
 		_, stopA := runGroup(t, clientA, cfg, nil, handle)
 		_, stopB := runGroup(t, clientB, cfg, nil, handle)
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		stopA()
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		if !busy.Load() {
 			t.Error("nobody works on the partition")
 		}
@@ -280,7 +280,7 @@ func TestTheLogIsSampled(t *testing.T) {
 		for range 100 {
 			s.warn("again", "n", 1)
 			s.warn("another", "n", 1)
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 		}
 		if n := strings.Count(log.String(), "msg=again"); n != 2 {
 			t.Errorf("%d lines in 10 s, want 2:\n%s", n, log.String())
