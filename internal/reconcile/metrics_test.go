@@ -50,7 +50,7 @@ func TestMetricsOfALife(t *testing.T) {
 		}
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := testutil.GatherAndCompare(rep.reg, strings.NewReader(bornPolls+bornAbandoned), "qunfa_polls_total", "qunfa_abandoned_total"); err != nil {
 			t.Error(err)
 		}
@@ -58,7 +58,7 @@ func TestMetricsOfALife(t *testing.T) {
 		w.submit(appA, 2)
 		w.submit(appB, 3)
 		w.append(&events.Submitted{AppID: appA, MsgID: 4, SubmittedAt: time.Now(), Recorder: "import"})
-		time.Sleep(73 * time.Hour)
+		<-time.After(73 * time.Hour)
 		polls := strings.NewReplacer(`{result="sending"} 0`, `{result="sending"} 2`, `{result="failed"} 0`, `{result="failed"} 1`,
 			`{result="not_found"} 0`, `{result="not_found"} 1`, `{result="deleted"} 0`, `{result="deleted"} 1`).Replace(bornPolls)
 		abandoned := strings.NewReplacer(`{reason="no_credentials"} 0`, `{reason="no_credentials"} 1`,

@@ -46,7 +46,7 @@ func TestPollsBySchedulesThenGivesUp(t *testing.T) {
 		k := w.submit(appA, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(74 * time.Hour)
+		<-time.After(74 * time.Hour)
 		wantAges(t, w.ages(k, start), planned)
 		row := w.row(k)
 		if row.Outcome != events.OutcomeMissing || row.AbandonedReason != events.ReasonNoAnswer || row.Polls != 10 {
@@ -84,7 +84,7 @@ func TestConclusiveAnswersEndTheMatter(t *testing.T) {
 				start := time.Now()
 				rep := w.start("a", w.all())
 				defer rep.stop()
-				time.Sleep(100 * time.Hour)
+				<-time.After(100 * time.Hour)
 				wantAges(t, w.ages(k, start), planned[:3])
 				row := w.row(k)
 				if row.Outcome != want || row.Sent != nil || row.Polls != 3 {
@@ -101,13 +101,13 @@ func TestCallbackEndsPolling(t *testing.T) {
 		start := time.Now()
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		w.finish(early)
-		time.Sleep(70 * time.Minute)
+		<-time.After(70 * time.Minute)
 		w.finish(late)
-		time.Sleep(80 * time.Hour)
+		<-time.After(80 * time.Hour)
 		w.finish(never) // after it was given up: the callback still wins
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		wantAges(t, w.ages(early, start), nil)
 		wantAges(t, w.ages(late, start), planned[:2])
 		wantAges(t, w.ages(never, start), planned)
@@ -127,14 +127,14 @@ func TestImportedHistoryIsNeverPolled(t *testing.T) {
 		w.append(&events.Submitted{AppID: appA, MsgID: 2, SubmittedAt: time.Now(), Recorder: "import"})
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		if row := w.row(old); row.Outcome != events.OutcomeMissing || row.AbandonedReason != events.ReasonNotChased {
 			t.Errorf("old: %+v", row)
 		}
 		if row := w.row(fresh); row.Outcome != events.OutcomePending {
 			t.Errorf("fresh: %+v", row)
 		}
-		time.Sleep(72 * time.Hour)
+		<-time.After(72 * time.Hour)
 		if row := w.row(fresh); row.Outcome != events.OutcomeMissing || row.AbandonedReason != events.ReasonNotChased {
 			t.Errorf("fresh: %+v", row)
 		}
@@ -150,11 +150,11 @@ func TestNoCredentials(t *testing.T) {
 		k, other := w.submit(appA, 1), w.submit(appB, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(72*time.Hour - time.Minute)
+		<-time.After(72*time.Hour - time.Minute)
 		if row := w.row(k); row.Outcome != events.OutcomePending {
 			t.Errorf("before its time: %+v", row)
 		}
-		time.Sleep(3 * time.Minute)
+		<-time.After(3 * time.Minute)
 		row := w.row(k)
 		if row.Outcome != events.OutcomeMissing || row.AbandonedReason != events.ReasonNoCredentials || row.Polls != 0 {
 			t.Errorf("row %+v", row)
@@ -178,11 +178,11 @@ func TestLaggingSinkSkipsRounds(t *testing.T) {
 		k := w.submit(appA, 1)
 		rep := w.start("a", w.all(), func(c *Config) { c.BarrierPoll = 5 * time.Second })
 		defer rep.stop()
-		time.Sleep(30 * time.Minute)
+		<-time.After(30 * time.Minute)
 		w.set(func() { w.stalled = true })
 		finished := w.submit(appA, 2)
 		w.finish(finished)
-		time.Sleep(200 * time.Hour)
+		<-time.After(200 * time.Hour)
 		if n := len(w.asks()); n != 0 {
 			t.Errorf("%d polls behind a sink that stands still", n)
 		}
@@ -197,7 +197,7 @@ func TestLaggingSinkSkipsRounds(t *testing.T) {
 			t.Errorf("ready: %v", err)
 		}
 		w.set(func() { w.stalled = false })
-		time.Sleep(5 * time.Minute)
+		<-time.After(5 * time.Minute)
 		if err := rep.Ready(); err != nil {
 			t.Errorf("not ready again: %v", err)
 		}
@@ -218,7 +218,7 @@ func TestSlowSinkDoublesNothing(t *testing.T) {
 		start := time.Now()
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(73 * time.Hour)
+		<-time.After(73 * time.Hour)
 		wantAges(t, w.ages(k, start), planned)
 		if n := rep.rounds(t, roundBehind); n != 0 {
 			t.Errorf("%v rounds skipped", n)
@@ -232,7 +232,7 @@ func TestRestartsForgetAndDoubleNothing(t *testing.T) {
 		start := time.Now()
 		for i := 0; time.Since(start) < 74*time.Hour; i++ {
 			rep := w.start(fmt.Sprintf("a%d", i), w.all())
-			time.Sleep(7*time.Minute + time.Duration(i%13)*time.Second)
+			<-time.After(7*time.Minute + time.Duration(i%13)*time.Second)
 			rep.stop()
 		}
 		wantAges(t, w.ages(k, start), planned)
@@ -250,15 +250,15 @@ func TestReplicasShareByPartition(t *testing.T) {
 			keys = append(keys, w.submit(fmt.Sprintf("wx%016d", i), 7))
 		}
 		a, b := w.start("a", owned{0: 0, 1: 0}), w.start("b", owned{2: 0, 3: 0})
-		time.Sleep(5 * time.Hour)
+		<-time.After(5 * time.Hour)
 		b.stop() // it dies, and what it owned moves
 		a.stop()
-		time.Sleep(20 * time.Second)
+		<-time.After(20 * time.Second)
 		a.resume(t, owned{0: 0, 1: 0, 2: 0})
 		defer a.stop()
 		c := w.start("c", owned{3: 0})
 		defer c.stop()
-		time.Sleep(70 * time.Hour)
+		<-time.After(70 * time.Hour)
 		for _, k := range keys {
 			wantAges(t, w.ages(k, start), planned)
 			if row := w.row(k); row.AbandonedReason != events.ReasonNoAnswer {
@@ -300,7 +300,7 @@ func TestRateLimitAndFairness(t *testing.T) {
 		small := w.submit(appB, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		asks := w.asks()
 		if len(asks) != 301 {
 			t.Fatalf("%d polls, want 301", len(asks))
@@ -335,10 +335,10 @@ func TestRateLimitHoldsAcrossGenerations(t *testing.T) {
 		for i := range 300 {
 			w.submit(appA, int64(i+1))
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		rep := w.start("a", w.all())
 		for range 60 {
-			time.Sleep(2 * time.Second)
+			<-time.After(2 * time.Second)
 			rep.stop()
 			rep.resume(t, w.all())
 		}
@@ -358,7 +358,7 @@ func TestQuotaReserveStopsUntilTomorrow(t *testing.T) {
 		}
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(3 * time.Hour) // 15:00 UTC, 23:00 in China
+		<-time.After(3 * time.Hour) // 15:00 UTC, 23:00 in China
 		if n := len(w.asks()); n != 20 {
 			t.Errorf("%d polls with 30 calls left, want 20", n)
 		}
@@ -369,11 +369,11 @@ func TestQuotaReserveStopsUntilTomorrow(t *testing.T) {
 			t.Errorf("quota read %d times, want once", n)
 		}
 		w.set(func() { w.quotas[appA] = wechat.Quota{DailyLimit: 100, Remain: 100} })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if n := len(w.asks()); n != 20 {
 			t.Errorf("%d polls before tomorrow, want still 20", n)
 		}
-		time.Sleep(30 * time.Minute)
+		<-time.After(30 * time.Minute)
 		if n := len(w.asks()); n != 50 {
 			t.Errorf("%d polls after midnight in China, want 50", n)
 		}
@@ -414,7 +414,7 @@ func TestBreaker(t *testing.T) {
 				}
 				rep := w.start("a", w.all())
 				defer rep.stop()
-				time.Sleep(45*time.Minute + 3*time.Hour)
+				<-time.After(45*time.Minute + 3*time.Hour)
 				asks := w.asks()
 				if len(asks) < c.polls[0] || len(asks) > c.polls[1] {
 					t.Errorf("%d polls in 3 hours, want %v", len(asks), c.polls)
@@ -435,7 +435,7 @@ func TestBreaker(t *testing.T) {
 					t.Errorf("published %+v", published[0])
 				}
 				w.set(func() { healthy = true })
-				time.Sleep(20 * time.Hour)
+				<-time.After(20 * time.Hour)
 				for i := range 40 {
 					if row := w.row(events.Key{AppID: appA, MsgID: int64(i + 1)}); row.Outcome != events.OutcomeSent {
 						t.Fatalf("after it was mended: %+v", row)
@@ -462,7 +462,7 @@ func TestOneBrokenAccountDoesNotHinderOthers(t *testing.T) {
 		k := w.submit(appB, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		wantAges(t, w.ages(k, start), planned[:1])
 		if !strings.Contains(rep.logs.String(), "until people mend this") || !strings.Contains(rep.logs.String(), appA) {
 			t.Errorf("the log does not name the account that people must mend:\n%s", rep.logs)
@@ -471,7 +471,7 @@ func TestOneBrokenAccountDoesNotHinderOthers(t *testing.T) {
 			t.Errorf("said %d times, want once", n)
 		}
 		w.set(func() { w.answer = func(events.Key, int) (string, error) { return events.PollSuccess, nil } })
-		time.Sleep(50 * time.Minute)
+		<-time.After(50 * time.Minute)
 		if n := rep.counter(t, "qunfa_reconcile_account_blocked", "class", "config"); n != 0 {
 			t.Errorf("%v accounts shown as blocked after the first answer", n)
 		}
@@ -490,11 +490,11 @@ func TestHeldAccountsTakeNoTurns(t *testing.T) {
 		for i := range 5 {
 			w.submit(appA, int64(i+1))
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		k := w.submit(appB, 1)
 		rep := w.start("a", w.all(), func(c *Config) { c.MaxPolls = 1 })
 		defer rep.stop()
-		time.Sleep(48 * time.Minute)
+		<-time.After(48 * time.Minute)
 		if row := w.row(k); row.Outcome != events.OutcomeSent {
 			t.Errorf("row %+v", row)
 		}
@@ -507,12 +507,12 @@ func TestCredentialsThatCannotBeUsed(t *testing.T) {
 		k := w.submit(appA, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(3 * time.Hour)
+		<-time.After(3 * time.Hour)
 		if n := rep.counter(t, "qunfa_reconcile_account_blocked", "class", "config"); n != 1 {
 			t.Errorf("%v accounts shown as blocked, want 1", n)
 		}
 		w.set(func() { delete(w.badSecret, appA) })
-		time.Sleep(time.Hour + 2*time.Minute)
+		<-time.After(time.Hour + 2*time.Minute)
 		if row := w.row(k); row.Polls != 1 {
 			t.Errorf("row %+v", row)
 		}
@@ -531,7 +531,7 @@ func TestUnknownAnswersGoOnAndAreSaid(t *testing.T) {
 		status, code := w.submit(appA, 1), w.submit(appA, 2)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(73 * time.Hour)
+		<-time.After(73 * time.Hour)
 		for _, k := range []events.Key{status, code} {
 			wantAges(t, w.ages(k, start), planned)
 			if row := w.row(k); row.AbandonedReason != events.ReasonNoAnswer {
@@ -563,7 +563,7 @@ func TestLastPollBeforeGivingUp(t *testing.T) {
 		k := w.submit(appA, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(80 * time.Hour)
+		<-time.After(80 * time.Hour)
 		if row := w.row(k); row.Outcome != events.OutcomePending || row.Polls != 0 {
 			t.Errorf("while WeChat cannot be reached: %+v", row)
 		}
@@ -571,7 +571,7 @@ func TestLastPollBeforeGivingUp(t *testing.T) {
 			t.Error("nobody is told that WeChat cannot be reached")
 		}
 		w.set(func() { down = false })
-		time.Sleep(15 * time.Minute)
+		<-time.After(15 * time.Minute)
 		if row := w.row(k); row.Outcome != events.OutcomeSent || row.AbandonedAt != nil {
 			t.Errorf("row %+v", row)
 		}
@@ -585,15 +585,15 @@ func TestNeverReachedEndsAfterTheGrace(t *testing.T) {
 		k := w.submit(appA, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		w.set(func() { w.storeDown = true }) // a break that was long over
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		w.set(func() { w.storeDown = false })
-		time.Sleep(time.Until(start.Add(96*time.Hour - time.Minute)))
+		<-time.After(time.Until(start.Add(96*time.Hour - time.Minute)))
 		if row := w.row(k); row.Outcome != events.OutcomePending {
 			t.Errorf("within the grace: %+v", row)
 		}
-		time.Sleep(3 * time.Minute)
+		<-time.After(3 * time.Minute)
 		row := w.row(k)
 		if row.Outcome != events.OutcomeMissing || row.AbandonedReason != events.ReasonNeverPolled {
 			t.Errorf("row %+v", row)
@@ -616,12 +616,12 @@ func TestLongStopStillPollsFirst(t *testing.T) {
 			return events.PollSuccess, nil
 		}
 		k := w.submit(appA, 1)
-		time.Sleep(140 * time.Hour)
+		<-time.After(140 * time.Hour)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(30 * time.Minute) // the machine's network comes up late
+		<-time.After(30 * time.Minute) // the machine's network comes up late
 		w.set(func() { down = false })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if row := w.row(k); row.Outcome != events.OutcomeSent {
 			t.Errorf("row %+v", row)
 		}
@@ -639,15 +639,15 @@ func TestLongTimeWithoutPartitionsStillPollsFirst(t *testing.T) {
 			return events.PollSuccess, nil
 		}
 		rep := w.start("a", w.all())
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		rep.stop()
 		k := w.submit(appA, 1)
-		time.Sleep(140 * time.Hour)
+		<-time.After(140 * time.Hour)
 		rep.resume(t, w.all())
 		defer rep.stop()
-		time.Sleep(30 * time.Minute)
+		<-time.After(30 * time.Minute)
 		w.set(func() { down = false })
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if row := w.row(k); row.Outcome != events.OutcomeSent {
 			t.Errorf("row %+v", row)
 		}
@@ -681,7 +681,7 @@ func TestLostGenerationStopsAtOnce(t *testing.T) {
 		w.set(func() { w.onAsk = nil })
 		rep.resume(t, w.all())
 		defer rep.stop()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if row := w.row(k); row.Polls != 1 {
 			t.Errorf("after the partitions came back: %+v", row)
 		}
@@ -700,12 +700,12 @@ func TestFailuresAroundAreTriedAgain(t *testing.T) {
 				broken(w, true)
 				rep := w.start("a", w.all())
 				defer rep.stop()
-				time.Sleep(100 * time.Hour)
+				<-time.After(100 * time.Hour)
 				if n := rep.rounds(t, name); n < 4*60*100 || n > 4*60*100+1 || rep.Ready() == nil {
 					t.Errorf("%v rounds counted as failed, want 4 a minute; ready: %v", n, rep.Ready())
 				}
 				w.set(func() { broken(w, false) })
-				time.Sleep(2 * time.Minute)
+				<-time.After(2 * time.Minute)
 				if row := w.row(k); row.Outcome != events.OutcomeSent {
 					t.Errorf("row %+v", row)
 				}
@@ -726,12 +726,12 @@ func TestAnswerThatCannotBePublishedIsAskedForAgain(t *testing.T) {
 		k := w.submit(appA, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(47 * time.Minute)
+		<-time.After(47 * time.Minute)
 		if n := rep.rounds(t, roundPublishFailed); n != 1 {
 			t.Errorf("%v rounds counted as %s, want 1", n, roundPublishFailed)
 		}
 		w.set(func() { w.logDown = false })
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		if row := w.row(k); row.Outcome != events.OutcomeSent || len(w.asks()) != 2 {
 			t.Errorf("%d polls, row %+v", len(w.asks()), row)
 		}
@@ -746,9 +746,9 @@ func TestStaleProjectionCausesNoStorm(t *testing.T) {
 		start := time.Now()
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(44 * time.Minute)
+		<-time.After(44 * time.Minute)
 		w.set(func() { w.frozen = true })
-		time.Sleep(50 * time.Minute)
+		<-time.After(50 * time.Minute)
 		wantAges(t, w.ages(k, start), planned[:3])
 		if rep.counterValue(t, "qunfa_reconcile_stale_rows_total") == 0 {
 			t.Error("nobody is told that the projection is stale")
@@ -766,15 +766,15 @@ func TestRoundsAreBounded(t *testing.T) {
 		}
 		rep := w.start("a", w.all(), func(c *Config) { c.MaxPolls, c.MaxAbandons, c.PageSize = 100, 200, 64 })
 		defer rep.stop()
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		if n := len(data[*events.Abandoned](w)); n == 0 || n > 600 {
 			t.Errorf("%d messages given up in the first rounds, want at most 200 in each", n)
 		}
-		time.Sleep(45 * time.Minute)
+		<-time.After(45 * time.Minute)
 		if n := len(w.asks()); n == 0 || n > 500 {
 			t.Errorf("%d polls in the first rounds, want at most 100 in each", n)
 		}
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		if n := len(w.asks()); n != 1000 {
 			t.Errorf("%d polls, want 1000", n)
 		}
@@ -784,7 +784,7 @@ func TestRoundsAreBounded(t *testing.T) {
 		if n := rep.counterValue(t, "qunfa_reconcile_accounts"); n != 1000 {
 			t.Errorf("%v accounts remembered, want 1000", n)
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		if n := rep.counterValue(t, "qunfa_reconcile_accounts"); n != 0 {
 			t.Errorf("%v idle accounts remembered, want none", n)
 		}
@@ -800,7 +800,7 @@ func TestUnreachableEndsTheRound(t *testing.T) {
 		w.onAsk = func(ctx context.Context) { <-ctx.Done() }
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(48 * time.Minute)
+		<-time.After(48 * time.Minute)
 		if n := rep.rounds(t, roundUnreachable); n < 2 {
 			t.Errorf("%v rounds ended in 2 minutes of timeouts, want at least 2", n)
 		}
@@ -811,7 +811,7 @@ func TestUnreachableEndsTheRound(t *testing.T) {
 			w.onAsk = nil
 			w.answer = func(events.Key, int) (string, error) { return events.PollSuccess, nil }
 		})
-		time.Sleep(20 * time.Minute)
+		<-time.After(20 * time.Minute)
 		if n := len(w.asks()); n != 500 {
 			t.Errorf("%d polls answered, want 500", n)
 		}
@@ -900,7 +900,7 @@ func (l life) live(w *world) (problems []string) {
 		promise = 72*time.Hour + 7*24*time.Hour
 	}
 	for hour := 1; time.Since(start) <= promise; hour++ {
-		time.Sleep(time.Until(start.Add(time.Duration(hour)*time.Hour + 10*time.Minute)))
+		<-time.After(time.Until(start.Add(time.Duration(hour)*time.Hour + 10*time.Minute)))
 		if l.uptime > 0 && time.Since(up) >= l.uptime {
 			rep.stop()
 			rep, up = w.start("r", w.all(), slow), time.Now()
@@ -911,7 +911,7 @@ func (l life) live(w *world) (problems []string) {
 			}
 		}
 	}
-	time.Sleep(2 * time.Hour) // if the last restart was just now, it must have settled
+	<-time.After(2 * time.Hour) // if the last restart was just now, it must have settled
 	defer rep.stop()
 	for _, k := range keys {
 		row, asked := w.row(k), len(timesOf(w.asks(), k))
@@ -949,7 +949,7 @@ func TestZombieDoublesHarmlessly(t *testing.T) {
 		a, b := w.start("a", w.all()), w.start("b", w.all())
 		defer a.stop()
 		defer b.stop()
-		time.Sleep(74 * time.Hour)
+		<-time.After(74 * time.Hour)
 		ages := w.ages(k, start)
 		if len(ages) < len(planned) || len(ages) > 2*len(planned) {
 			t.Errorf("%d polls by two replicas, want at most two for each of %d planned", len(ages), len(planned))
@@ -978,11 +978,11 @@ func TestStrangeMessageDoesNotBlockItsAccount(t *testing.T) {
 		}
 		for id := range int64(30) {
 			w.submit(appA, id+1)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 		}
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		for id := range int64(29) {
 			if row := w.row(events.Key{AppID: appA, MsgID: id + 2}); row.Outcome != events.OutcomeSent {
 				t.Fatalf("message %d: %+v", id+2, row)
@@ -1000,7 +1000,7 @@ func TestNonsenseCostsOnlyItself(t *testing.T) {
 		k := w.submit(appA, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		if row := w.row(k); row.Polls != 3 {
 			t.Errorf("row %+v", row)
 		}
@@ -1018,14 +1018,14 @@ func TestQuotaIsReadOnceAnHour(t *testing.T) {
 		}
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(100 * time.Minute) // polls after 45, 60 and 90 minutes
+		<-time.After(100 * time.Minute) // polls after 45, 60 and 90 minutes
 		if n := w.quotaReads(appA); n != 1 {
 			t.Errorf("read %d times, want once", n)
 		}
 		if n := rep.counter(t, "qunfa_quota_remaining", "appid", appA); n != 900-9 {
 			t.Errorf("%v left after 9 polls, want 891", n)
 		}
-		time.Sleep(time.Hour) // and after 150
+		<-time.After(time.Hour) // and after 150
 		if n := w.quotaReads(appA); n != 2 {
 			t.Errorf("read %d times, want twice", n)
 		}
@@ -1039,7 +1039,7 @@ func TestSmallQuotaIsStillUsed(t *testing.T) {
 		a, b := w.submit(appA, 1), w.submit(appB, 1)
 		rep := w.start("a", w.all())
 		defer rep.stop()
-		time.Sleep(50 * time.Minute)
+		<-time.After(50 * time.Minute)
 		for _, k := range []events.Key{a, b} {
 			if row := w.row(k); row.Polls != 1 {
 				t.Errorf("%s: %+v", k, row)
@@ -1060,11 +1060,11 @@ func TestConfigScaled(t *testing.T) {
 		}
 		rep := w.start("demo", w.all(), func(c *Config) { *c = c.Scaled(1.0 / 3600) })
 		defer rep.stop()
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		if row := w.row(done); row.Outcome != events.OutcomeSent || row.Polls != 2 {
 			t.Errorf("row %+v", row)
 		}
-		time.Sleep(65 * time.Second)
+		<-time.After(65 * time.Second)
 		if row := w.row(k); row.AbandonedReason != events.ReasonNoAnswer || row.Polls < 6 || row.Polls > 10 {
 			t.Errorf("row %+v", row)
 		}

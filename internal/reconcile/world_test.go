@@ -56,7 +56,7 @@ type asked struct {
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func newWorld(t *testing.T) *world {
-	time.Sleep(time.Until(epoch))
+	<-time.After(time.Until(epoch))
 	return &world{
 		t: t, partitions: 4, lag: 300 * time.Millisecond,
 		log: map[int32][]events.Record{}, applied: map[int32]int64{},
@@ -250,7 +250,7 @@ func (w *world) finish(k events.Key) {
 
 // row returns what the projection says once it has everything.
 func (w *world) row(k events.Key) events.Row {
-	time.Sleep(w.lag)
+	<-time.After(w.lag)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for p := range w.log {

@@ -88,7 +88,7 @@ func childPublishes() error {
 	go func() {
 		for {
 			log.down.Store(rand.IntN(2) == 0)
-			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond) // the pace of the outages, nothing waits for it
+			<-time.After(time.Duration(rand.IntN(20)) * time.Millisecond) // the pace of the outages, nothing waits for it
 		}
 	}()
 	failed := make(chan error)

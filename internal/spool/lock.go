@@ -32,6 +32,6 @@ func lockDir(dir string, patience time.Duration) (*os.File, error) {
 			_ = f.Close()
 			return nil, fmt.Errorf("%w: another process has %s; give each ingest a directory of its own, or stop the other one", ErrLocked, dir)
 		}
-		time.Sleep(pause)
+		<-time.After(pause)
 	}
 }

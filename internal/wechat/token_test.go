@@ -32,7 +32,7 @@ func (s *stable) fake() *fake {
 		s.life = 2 * time.Hour
 	}
 	return &fake{answer: func(_ int, c call) (int, string) {
-		time.Sleep(s.delay) // under synctest only: the duration of a request
+		<-time.After(s.delay) // under synctest only: the duration of a request
 		return 200, s.grant(c.body["force_refresh"] == true)
 	}}
 }
@@ -76,12 +76,12 @@ func TestStableTokenExpiry(t *testing.T) {
 		s := &stable{}
 		ts := NewStableToken(s.fake().client(t), "wx1", "shh")
 		wantToken(t, ts, "", "T1")
-		time.Sleep(115*time.Minute - time.Nanosecond)
+		<-time.After(115*time.Minute - time.Nanosecond)
 		wantToken(t, ts, "", "T1")
 		if len(s.asks) != 1 {
 			t.Errorf("asked %v", s.asks)
 		}
-		time.Sleep(2 * time.Nanosecond)
+		<-time.After(2 * time.Nanosecond)
 		wantToken(t, ts, "", "T2")
 		wantToken(t, ts, "", "T2")
 		if len(s.asks) != 2 {
@@ -104,9 +104,9 @@ func TestTokenLives(t *testing.T) {
 			ts := NewStableToken(f.client(t), "wx1", "shh")
 			wantToken(t, ts, "", "T1")
 			if want > 0 {
-				time.Sleep(want - time.Nanosecond)
+				<-time.After(want - time.Nanosecond)
 				wantToken(t, ts, "", "T1")
-				time.Sleep(time.Nanosecond)
+				<-time.After(time.Nanosecond)
 			}
 			wantToken(t, ts, "", "T2")
 		})
@@ -141,7 +141,7 @@ func TestTokenIsAskedForOnceByMany(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{answer: func(int, call) (int, string) { time.Sleep(time.Second); return 0, "" }}
+		f := &fake{answer: func(int, call) (int, string) { <-time.After(time.Second); return 0, "" }}
 		ts := NewStableToken(f.client(t), "wx1", "shh")
 		want := map[string]int{" stable_token of wx1: wechat stable_token: network is down": 100}
 		if diff := cmp.Diff(many(t, ts, ""), want); diff != "" || len(f.seen()) != 1 {
@@ -220,7 +220,7 @@ func TestRefusedStableToken(t *testing.T) {
 		ts := NewStableToken(s.fake().client(t), "wx1", "shh")
 		wantToken(t, ts, "", "T1")
 		s.grant(true) // another process forces: T2
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		wantToken(t, ts, "T1", "T2")
 		wantToken(t, ts, "T1", "T2") // a late refusal of T1: T2 is at hand
 		wantToken(t, ts, "T2", "T3")
@@ -229,11 +229,11 @@ func TestRefusedStableToken(t *testing.T) {
 			t.Errorf("(-got, +want):\n%s", diff)
 		}
 		// Not again within 30 s.
-		time.Sleep(29 * time.Second)
+		<-time.After(29 * time.Second)
 		if _, err := ts.Token(t.Context(), "T3"); !errors.Is(err, ErrTokenUnchanged) || Classify(err) != ClassToken {
 			t.Errorf("error %v (%s)", err, Classify(err))
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		wantToken(t, ts, "T3", "T4")
 		wantToken(t, ts, "", "T4")
 	})
@@ -257,7 +257,7 @@ func TestForcedRefreshesStayWithinTheLimits(t *testing.T) {
 			} else if !errors.Is(err, ErrTokenUnchanged) {
 				t.Fatal(err)
 			}
-			time.Sleep(7 * time.Second)
+			<-time.After(7 * time.Second)
 		}
 		for i := range forced {
 			if i > 0 && forced[i]-forced[i-1] < 30*time.Second {
@@ -271,9 +271,9 @@ func TestForcedRefreshesStayWithinTheLimits(t *testing.T) {
 			t.Errorf("forced %d times in 3 days: %v", len(forced), forced)
 		}
 		// After a quiet day the first one is quick again.
-		time.Sleep(30 * time.Hour)
+		<-time.After(30 * time.Hour)
 		wantToken(t, ts, token, fmt.Sprintf("T%d", s.n+1))
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		wantToken(t, ts, fmt.Sprintf("T%d", s.n), fmt.Sprintf("T%d", s.n+1))
 	})
 }
@@ -362,7 +362,7 @@ func TestConcurrentCallsRecoverFromARefusedToken(t *testing.T) {
 			if c.path == "/cgi-bin/stable_token" {
 				return grants.answer(n, c)
 			}
-			time.Sleep(10 * time.Millisecond)
+			<-time.After(10 * time.Millisecond)
 			if c.token == "T1" {
 				return 200, refusal(42001)
 			}
