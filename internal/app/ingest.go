@@ -134,10 +134,8 @@ func (s *Ingest) serve(ctx context.Context) error {
 // AddTo implements [Service].
 func (s *Ingest) AddTo(a *daemon.Admin) {
 	a.AddCheck("ingest.kafka", func(ctx context.Context) error {
-		if s.admit != nil {
-			if err := s.admit(); err != nil {
-				return err
-			}
+		if err := admitted(s.admit); err != nil {
+			return err
 		}
 		if len(s.spools) == 0 {
 			return s.checkKafka(ctx)

@@ -28,19 +28,30 @@ type publisher struct {
 var errDown = errors.New("kafka cannot be reached at the moment")
 
 func (p publisher) Publish(ctx context.Context, r events.Record) error {
-	if p.admit != nil {
-		if err := p.admit(); err != nil {
-			return err
-		}
+	if err := admitted(p.admit); err != nil {
+		return err
 	}
 	if p.producer.Down() {
 		return errDown
 	}
+	return p.send(ctx, r)
+}
+
+// admitted says why no more events can be taken at the moment; admit may be nil.
+func admitted(admit func() error) error {
+	if admit == nil {
+		return nil
+	}
+	return admit()
+}
+
+// send writes a record, and tells ingest the errors that it has words for.
+func (p publisher) send(ctx context.Context, r events.Record) error {
 	_, err := p.producer.Produce(ctx, r)
 	switch {
 	case errors.Is(err, kafka.ErrOverloaded):
 		return fmt.Errorf("%w: %w", ingest.ErrOverloaded, err)
-	case errors.Is(err, kafka.ErrTooLarge), errors.Is(err, kafka.ErrRejected):
+	case isRefused(err):
 		return fmt.Errorf("%w: %w", ingest.ErrTooLarge, err)
 	}
 	return err

@@ -25,16 +25,10 @@ const spoolReserve = 800 * time.Millisecond
 type kafkaLog struct{ publisher }
 
 func (l kafkaLog) Publish(ctx context.Context, r events.Record) error {
-	if l.admit != nil {
-		if err := l.admit(); err != nil {
-			return err
-		}
+	if err := admitted(l.admit); err != nil {
+		return err
 	}
-	_, err := l.producer.Produce(ctx, r)
-	if isRefused(err) {
-		return fmt.Errorf("%w: %w", ingest.ErrTooLarge, err)
-	}
-	return err
+	return l.send(ctx, r)
 }
 
 // isRefused tells that Kafka will never take a record.
@@ -53,10 +47,8 @@ type spooled struct {
 // Publish asks for admission first: what the log has no room for must not fill
 // the spool either.
 func (s spooled) Publish(ctx context.Context, r events.Record) error {
-	if s.admit != nil {
-		if err := s.admit(); err != nil {
-			return err
-		}
+	if err := admitted(s.admit); err != nil {
+		return err
 	}
 	err := s.Spool.Publish(ctx, r)
 	if errors.Is(err, spool.ErrFull) {
