@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -34,6 +35,11 @@ var quoted = regexp.MustCompile(`"[^"]*"`)
 
 // parse returns the content of the file's only document; nil if it is empty.
 func (d *decoder) parse(data []byte) ast.Node {
+	// YAML reads all three ends of a line as one; the parser counts a CRLF inside
+	// quotes as two lines.
+	if bytes.IndexByte(data, '\r') >= 0 {
+		data = []byte(lineEnds.Replace(string(data)))
+	}
 	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		d.syntaxProblem(err)
