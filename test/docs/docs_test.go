@@ -33,9 +33,9 @@ var update = flag.Bool("update", false, "write what is generated instead of comp
 func TestMain(m *testing.M) { embeddedtest.Main(m) }
 
 const (
-	root  = "../.." // of the project
-	appid = "wx0123456789abcdef"
-	token = "docs"
+	root   = "../.." // of the project
+	appid  = "wx0123456789abcdef"
+	secret = "docs" // the token of its callbacks
 )
 
 // startStack runs what `qunfa up` runs, for one account in plain mode that is never polled.
@@ -48,7 +48,7 @@ func startStack(t *testing.T) *local.Stack {
 	cfg := config.Default()
 	cfg.Embedded.Dir, cfg.Embedded.HTTP, cfg.Embedded.TCPPort = filepath.Join(t.TempDir(), "data"), false, 0
 	cfg.Ingest.Listen, cfg.Ingest.Internal, cfg.Admin.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Accounts = []config.Account{{AppID: appid, Name: "账号", Tokens: []config.Secret{config.NewSecret(token)}}}
+	cfg.Accounts = []config.Account{{AppID: appid, Name: "账号", Tokens: []config.Secret{config.NewSecret(secret)}}}
 	s, err := local.Start(t.Context(), cfg, local.Options{
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 		Engine: func(c embedded.EngineConfig) embedded.EngineConfig { c.LocalEngine = exe; return c },
@@ -100,7 +100,7 @@ func reader(t *testing.T, s *local.Stack) *clickhouse.DB {
 func tell(t *testing.T, s *local.Stack, msgID int64, status string, total, eligible, sent int64) {
 	t.Helper()
 	at := strconv.FormatInt(time.Now().Unix(), 10)
-	q := url.Values{"timestamp": {at}, "nonce": {"1"}, "signature": {wechat.Sign(token, at, "1")}}
+	q := url.Values{"timestamp": {at}, "nonce": {"1"}, "signature": {wechat.Sign(secret, at, "1")}}
 	body := fmt.Sprintf("<xml><ToUserName>gh_1</ToUserName><CreateTime>%s</CreateTime><MsgType>event</MsgType><Event>MASSSENDJOBFINISH</Event>"+
 		"<MsgID>%d</MsgID><Status>%s</Status><TotalCount>%d</TotalCount><FilterCount>%d</FilterCount><SentCount>%d</SentCount><ErrorCount>%d</ErrorCount></xml>",
 		at, msgID, status, total, eligible, sent, eligible-sent)
