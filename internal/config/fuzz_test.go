@@ -103,7 +103,11 @@ func FuzzSecretsStayHidden(f *testing.F) {
 		default:
 			return
 		}
-		text := strings.Replace(secretSpots[int(spot)%len(secretSpots)], "@", before+secret+after, 1)
+		place := secretSpots[int(spot)%len(secretSpots)]
+		if strings.Contains(before, "\n") && strings.Contains(place, "//") {
+			return // in the middle of a URL no block begins: the secret would be a key
+		}
+		text := strings.Replace(place, "@", before+secret+after, 1)
 		c, warnings, err := fuzzLoader().Parse(noFiles, []byte(text))
 		var said bytes.Buffer
 		for _, w := range warnings {
