@@ -60,7 +60,7 @@ func (e *engine) again(f *fault, c embedded.EngineConfig) {
 	f.server.Break() // idle connections would hold up the stop
 	e.stop()
 	e.start(c)
-	f.server.leadTo(e.engine.Addr())
+	f.server.LeadTo(e.engine.Addr())
 }
 
 // TestWrongPassword changes the password of the services' user on the server.
@@ -197,11 +197,11 @@ func TestEngineTooOld(t *testing.T) {
 	t.Parallel()
 	server := embeddedtest.ClickHouse(t)
 	f := newFault(t, parts{server: server})
-	f.server.leadTo(oldClickHouse(t))
+	f.server.LeadTo(oldClickHouse(t))
 	f.start("ingest", "sink")
 	f.takenMeanwhile(3)
 	f.sees()
-	f.server.leadTo(server.Addr)
+	f.server.LeadTo(server.Addr)
 	f.settle()
 	f.awaitReady()
 	f.saidOnce("version 25 or newer is needed")

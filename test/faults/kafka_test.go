@@ -256,7 +256,7 @@ func TestEmbeddedLogFull(t *testing.T) {
 
 // topics makes and deletes topics behind the services' backs.
 func (f *fault) topics() *kafkago.Client {
-	transport := &kafkago.Transport{Dial: f.kafka.dial}
+	transport := &kafkago.Transport{Dial: f.kafka.Dial}
 	f.t.Cleanup(transport.CloseIdleConnections)
 	return &kafkago.Client{Addr: kafkago.TCP(f.cfg.Kafka.Brokers...), Transport: transport, Timeout: 10 * time.Second}
 }
@@ -275,7 +275,7 @@ func (f *fault) deleteTopic() {
 // migrate makes what is missing, as `qunfa migrate` does.
 func (f *fault) migrate() {
 	f.t.Helper()
-	if err := app.Migrate(f.t.Context(), f.cfg, app.Options{KafkaDial: f.kafka.dial}, nil); err != nil {
+	if err := app.Migrate(f.t.Context(), f.cfg, app.Options{KafkaDial: f.kafka.Dial}, nil); err != nil {
 		f.t.Fatalf("migrate: %v", err)
 	}
 }
@@ -283,7 +283,7 @@ func (f *fault) migrate() {
 // adopt is `qunfa topic adopt`.
 func (f *fault) adopt() {
 	f.t.Helper()
-	if err := app.AdoptTopic(f.t.Context(), f.cfg, app.Options{KafkaDial: f.kafka.dial}, false, func(string) {}); err != nil {
+	if err := app.AdoptTopic(f.t.Context(), f.cfg, app.Options{KafkaDial: f.kafka.Dial}, false, func(string) {}); err != nil {
 		f.t.Fatalf("adopt: %v", err)
 	}
 }
@@ -344,7 +344,7 @@ func TestTopicRecreated(t *testing.T) {
 	f.settle()
 	f.awaitReady()
 	f.saidOnce("was deleted and created anew")
-	if err := app.AdoptTopic(t.Context(), f.cfg, app.Options{KafkaDial: f.kafka.dial}, false, nil); err == nil {
+	if err := app.AdoptTopic(t.Context(), f.cfg, app.Options{KafkaDial: f.kafka.Dial}, false, nil); err == nil {
 		t.Error("a topic was adopted twice")
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"qunfa/internal/embedded/embeddedtest"
 	"qunfa/internal/kafka"
 	"qunfa/internal/wechat"
+	"qunfa/test/wire"
 )
 
 func TestMain(m *testing.M) { embeddedtest.Main(m) }
@@ -46,8 +47,8 @@ type fault struct {
 	t       *testing.T
 	cfg     *config.Config
 	options app.Options
-	kafka   *wire  // between the services and Kafka
-	server  *proxy // between the services and ClickHouse
+	kafka   *wire.Wire  // between the services and Kafka
+	server  *wire.Proxy // between the services and ClickHouse
 	log     *lines
 	http    *http.Client
 
@@ -86,7 +87,7 @@ func newFault(t *testing.T, p parts) *fault {
 		services: map[string]*service{}, wanted: map[int64]request{}, told: map[int64]bool{},
 	}
 	t.Cleanup(f.http.CloseIdleConnections)
-	f.kafka, f.server = newWire(p.brokers.Dial), newProxy(t, p.server.Addr)
+	f.kafka, f.server = wire.New(p.brokers.Dial), wire.NewProxy(t, p.server.Addr)
 	f.options = app.Options{KafkaDial: f.kafka.Dial, Logger: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelInfo}))}
 	f.cfg = f.config(p)
 	if p.change != nil {
@@ -106,7 +107,7 @@ func (f *fault) config(p parts) *config.Config {
 	cfg.Kafka.DeadTopic = cfg.Kafka.Topic + ".dead"
 	cfg.Kafka.Partitions, cfg.Kafka.ReplicationFactor, cfg.Kafka.MinInsyncReplicas = 2, 1, 1
 	cfg.ClickHouse = config.ClickHouse{
-		Addr: []string{f.server.addr()}, Database: database(f.t, p), Username: p.server.Username, Password: config.NewSecret(p.server.Password),
+		Addr: []string{f.server.Addr()}, Database: database(f.t, p), Username: p.server.Username, Password: config.NewSecret(p.server.Password),
 	}
 	cfg.Sink.Group, cfg.Sink.Interval = p.brokers.Group(f.t), 100*time.Millisecond
 	cfg.Accounts = []config.Account{{AppID: appid, OriginalID: "gh_1", Name: "账号", Tokens: []config.Secret{config.NewSecret(token)}}}

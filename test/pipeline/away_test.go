@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"qunfa/internal/wechat/wechattest"
+	"qunfa/test/wire"
 )
 
 // TestKafkaAway cuts the services off from Kafka while callbacks come. Nobody
@@ -123,7 +124,7 @@ func TestSinkCutOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, wechattest.Config{Seed: 45, Scale: 3600, Accounts: accounts("")[:4]})
 	w.migrate()
-	way := newWire(w.kafka.Dial)
+	way := wire.New(w.kafka.Dial)
 	in, sink := w.startIngest(), w.startVia(way, "sink")
 	w.awaitReady(in, sink)
 	other := w.start("sink")

@@ -19,6 +19,7 @@ import (
 	"qunfa/internal/embedded/embeddedtest"
 	"qunfa/internal/kafka"
 	"qunfa/internal/wechat/wechattest"
+	"qunfa/test/wire"
 )
 
 func TestMain(m *testing.M) { embeddedtest.Main(m) }
@@ -35,8 +36,8 @@ type world struct {
 	cfg        *config.Config
 	sim        *wechattest.Simulator
 	answers    *answers
-	kafka      *wire  // between the services and Kafka
-	clickhouse *proxy // between the services and ClickHouse
+	kafka      *wire.Wire  // between the services and Kafka
+	clickhouse *wire.Proxy // between the services and ClickHouse
 
 	client *kafka.Client  // of the test itself, never cut
 	db     *clickhouse.DB // the same
@@ -49,8 +50,8 @@ func newWorld(t *testing.T, sim wechattest.Config) *world {
 	brokers, server := embeddedtest.Kafka(t), embeddedtest.ClickHouse(t)
 	w := &world{t: t, http: &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}, answers: &answers{next: &http.Transport{MaxIdleConnsPerHost: 32}}}
 	t.Cleanup(w.http.CloseIdleConnections)
-	w.kafka = newWire(brokers.Dial)
-	w.clickhouse = newProxy(t, server.Addr)
+	w.kafka = wire.New(brokers.Dial)
+	w.clickhouse = wire.NewProxy(t, server.Addr)
 	w.startSimulator(sim)
 
 	cfg := config.Default()
@@ -61,7 +62,7 @@ func newWorld(t *testing.T, sim wechattest.Config) *world {
 	cfg.Kafka.DeadTopic = cfg.Kafka.Topic + ".dead"
 	cfg.Kafka.Partitions, cfg.Kafka.ReplicationFactor, cfg.Kafka.MinInsyncReplicas = 3, 1, 1
 	cfg.ClickHouse = config.ClickHouse{
-		Addr: []string{w.clickhouse.addr()}, Database: server.Database(t), Username: server.Username, Password: config.NewSecret(server.Password),
+		Addr: []string{w.clickhouse.Addr()}, Database: server.Database(t), Username: server.Username, Password: config.NewSecret(server.Password),
 	}
 	cfg.Sink.Group, cfg.Sink.Interval = brokers.Group(t), 200*time.Millisecond
 	cfg.Reconcile.Group, cfg.Reconcile.Instance = brokers.Group(t), "first"
@@ -153,7 +154,7 @@ func (w *world) start(name string, change ...func(*config.Config)) *service {
 }
 
 // startVia runs a service whose way to Kafka is its own.
-func (w *world) startVia(way *wire, name string, change ...func(*config.Config)) *service {
+func (w *world) startVia(way *wire.Wire, name string, change ...func(*config.Config)) *service {
 	w.t.Helper()
 	cfg := *w.cfg
 	for _, c := range change {

@@ -1,4 +1,6 @@
-package faults
+// Package wire is for tests: ways from services to a server that can be cut and
+// mended, in process and as a proxy that listens on loopback.
+package wire
 
 import (
 	"context"
@@ -9,28 +11,30 @@ import (
 	"testing"
 )
 
-type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+// DialFunc is how a client of a server connects.
+type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// wire is a way to a server that can be cut.
-type wire struct {
-	dial dialFunc
+// Wire is a way to a server that can be cut.
+type Wire struct {
+	dial DialFunc
 
 	mu    sync.Mutex
 	cut   bool
 	conns map[*wired]struct{}
 }
 
-func newWire(dial dialFunc) *wire {
+// New returns a wire over dial; nil is the network.
+func New(dial DialFunc) *Wire {
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	return &wire{dial: dial, conns: map[*wired]struct{}{}}
+	return &Wire{dial: dial, conns: map[*wired]struct{}{}}
 }
 
 var errCut = errors.New("the test has cut the wire")
 
 // Dial connects, unless the wire is cut.
-func (w *wire) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (w *Wire) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := w.dial(ctx, network, address)
 	if err != nil {
 		return nil, err
@@ -46,7 +50,7 @@ func (w *wire) Dial(ctx context.Context, network, address string) (net.Conn, err
 }
 
 // Break ends the connections that there are; new ones can be made.
-func (w *wire) Break() {
+func (w *Wire) Break() {
 	w.mu.Lock()
 	conns := w.conns
 	w.conns = map[*wired]struct{}{}
@@ -57,12 +61,12 @@ func (w *wire) Break() {
 }
 
 // Cut ends the connections and lets none be made.
-func (w *wire) Cut() { w.set(true); w.Break() }
+func (w *Wire) Cut() { w.set(true); w.Break() }
 
 // Mend lets connections be made again.
-func (w *wire) Mend() { w.set(false) }
+func (w *Wire) Mend() { w.set(false) }
 
-func (w *wire) set(cut bool) {
+func (w *Wire) set(cut bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = cut
@@ -70,7 +74,7 @@ func (w *wire) set(cut bool) {
 
 type wired struct {
 	net.Conn
-	wire *wire
+	wire *Wire
 }
 
 func (c *wired) Close() error {
@@ -80,9 +84,9 @@ func (c *wired) Close() error {
 	return c.Conn.Close()
 }
 
-// proxy listens where a server seems to be. What is behind it can be changed.
-type proxy struct {
-	*wire
+// Proxy listens where a server seems to be. What is behind it can be changed.
+type Proxy struct {
+	*Wire
 	listener net.Listener
 	wg       sync.WaitGroup
 
@@ -90,13 +94,14 @@ type proxy struct {
 	server string
 }
 
-func newProxy(t testing.TB, server string) *proxy {
+// NewProxy returns a proxy in front of the server at an address, until the test ends.
+func NewProxy(t testing.TB, server string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{wire: newWire(nil), listener: l, server: server}
+	p := &Proxy{Wire: New(nil), listener: l, server: server}
 	p.wg.Go(p.accept)
 	t.Cleanup(func() {
 		_ = p.listener.Close() // a listener that is closed twice is closed
@@ -106,23 +111,24 @@ func newProxy(t testing.TB, server string) *proxy {
 	return p
 }
 
-func (p *proxy) addr() string { return p.listener.Addr().String() }
+// Addr is where the server seems to be.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// leadTo puts another server behind the proxy.
-func (p *proxy) leadTo(server string) {
+// LeadTo puts another server behind the proxy.
+func (p *Proxy) LeadTo(server string) {
 	p.mu.Lock()
 	p.server = server
 	p.mu.Unlock()
 	p.Break()
 }
 
-func (p *proxy) behind() string {
+func (p *Proxy) behind() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.server
 }
 
-func (p *proxy) accept() {
+func (p *Proxy) accept() {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
@@ -132,7 +138,7 @@ func (p *proxy) accept() {
 	}
 }
 
-func (p *proxy) serve(client net.Conn) {
+func (p *Proxy) serve(client net.Conn) {
 	defer client.Close()
 	server, err := p.Dial(context.Background(), "tcp", p.behind())
 	if err != nil {
