@@ -213,23 +213,8 @@ func TestQueriesRun(t *testing.T) {
 	if answered < len(blocks)/2 {
 		t.Errorf("only %d of %d queries found anything", answered, len(blocks))
 	}
-	t.Run("metrics", func(t *testing.T) { checkMetrics(t, s) })
-}
-
-const metricsFile = root + "/docs/metrics.md"
-
-// checkMetrics compares docs/metrics.md with what the services show.
-func checkMetrics(t *testing.T, s *local.Stack) {
-	want := metricsDocument(t, s)
-	if *update {
-		if err := os.WriteFile(metricsFile, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if have := read(t, metricsFile); have != string(want) {
-		t.Errorf("docs/metrics.md is not what the services show; run: go test ./test/docs -update\n%s", firstDifference(have, string(want)))
-	}
+	t.Run("metrics", func(t *testing.T) { generated(t, "docs/metrics.md", metricsDocument(t, s)) })
+	t.Run("schema", func(t *testing.T) { checkSchema(t, s) })
 }
 
 func firstDifference(have, want string) string {

@@ -117,7 +117,7 @@ func serviceFamilies(t *testing.T, s *local.Stack) map[string]*family {
 // A descriptor does not tell what it holds but in this text.
 var descText = regexp.MustCompile(`^Desc\{fqName: "(\w+)", help: ("(?:[^"\\]|\\.)*"), (?:unit: "[^"]*", )?constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
 
-var serviceLabel = regexp.MustCompile(`service="(\w+)"`)
+var constLabel = regexp.MustCompile(`(\w+)="([^"]*)"`)
 
 // note adds what a descriptor says. Several services may have the same metric.
 func note(t *testing.T, families map[string]*family, desc string) {
@@ -137,13 +137,18 @@ func note(t *testing.T, families map[string]*family, desc string) {
 		f = &family{name: m[1], help: help}
 		families[m[1]] = f
 	}
-	for _, label := range strings.FieldsFunc(m[4], func(r rune) bool { return r == ',' || r == ' ' }) {
+	labels := strings.FieldsFunc(m[4], func(r rune) bool { return r == ',' || r == ' ' })
+	for _, l := range constLabel.FindAllStringSubmatch(m[3], -1) {
+		if l[1] != "service" {
+			labels = append(labels, l[1])
+		} else if !slices.Contains(f.services, l[2]) {
+			f.services = append(f.services, l[2])
+		}
+	}
+	for _, label := range labels {
 		if !slices.Contains(f.labels, label) {
 			f.labels = append(f.labels, label)
 		}
-	}
-	if s := serviceLabel.FindStringSubmatch(m[3]); s != nil && !slices.Contains(f.services, s[1]) {
-		f.services = append(f.services, s[1])
 	}
 }
 
