@@ -72,7 +72,7 @@ var forbidden = []struct {
 }
 
 // testsOnly may be imported by tests, and by nothing that is shipped.
-var testsOnly = []string{module + "internal/embedded/embeddedtest", "github.com/testcontainers", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/google/go-cmp"}
+var testsOnly = []string{module + "internal/embedded/embeddedtest", "github.com/testcontainers", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/google/go-cmp", "k8s.io", "sigs.k8s.io"}
 
 // testHelpers are shipped with nothing, although they are no tests themselves.
 var testHelpers = []string{"internal/embedded/embeddedtest"}
