@@ -146,19 +146,6 @@ type block struct {
 
 var fence = regexp.MustCompile("(?ms)^```sql\n(.*?)^```")
 
-func documents(t *testing.T) []string {
-	t.Helper()
-	var files []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md"} {
-		some, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, some...)
-	}
-	return files
-}
-
 func read(t *testing.T, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -225,27 +212,6 @@ func firstDifference(have, want string) string {
 		}
 	}
 	return fmt.Sprintf("%d lines instead of %d", len(h), len(w))
-}
-
-var link = regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)\s]*)?\)`)
-
-// TestLinksLeadSomewhere checks links to files of the project.
-func TestLinksLeadSomewhere(t *testing.T) {
-	checked := 0
-	for _, file := range documents(t) {
-		for _, m := range link.FindAllStringSubmatch(read(t, file), -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			checked++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
-				t.Errorf("%s: the link to %s leads nowhere", file, m[1])
-			}
-		}
-	}
-	if checked == 0 {
-		t.Error("no links found")
-	}
 }
 
 var testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
