@@ -1,7 +1,7 @@
 // Package daemon is what every long-running process needs and none should
 // write itself: a lifecycle with bounded shutdown ([Daemon]), HTTP servers that
 // cannot be held open ([Server]), the admin listener ([Admin]), logging
-// ([NewLogger], [Sampler]), signals and build information.
+// ([NewLogger]), signals and build information.
 //
 // It knows nothing of what the processes do.
 package daemon

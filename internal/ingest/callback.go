@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"qunfa/internal/events"
+	"qunfa/internal/sample"
 	"qunfa/internal/wechat"
 )
 
@@ -29,7 +30,7 @@ type callbacks struct {
 	dead    DeadLetters
 	forward *forwarder
 	metrics *metrics
-	log     *sampler
+	log     *sample.Logger
 	clock   func() time.Time
 	places  *limit
 }
@@ -163,7 +164,7 @@ func (c *callbacks) record(t *target, head wechat.Envelope, p wechat.Push, recei
 	result := resultFinished
 	var unusable *unusableError
 	if errors.As(err, &unusable) {
-		c.log.line(slog.LevelError, resultDeadLetter, "a mass send's result cannot be understood; it goes to the dead letters",
+		c.log.Line(slog.LevelError, resultDeadLetter, "a mass send's result cannot be understood; it goes to the dead letters",
 			"appid", t.appid, "reason", unusable.err)
 		result = resultDeadLetter
 		err = c.dead.Publish(ctx, deadLetter(c.cfg.Source, t.appid, p, unusable.err, received))
@@ -233,7 +234,7 @@ func (c *callbacks) checkTime(t *target, p wechat.Push, received time.Time) erro
 			skew.Round(time.Second), c.cfg.MaxClockSkew)
 	}
 	c.metrics.skewed.Inc()
-	c.log.line(slog.LevelWarn, "skewed", "a push's timestamp is far from our clock; accepted, since it is encrypted",
+	c.log.Line(slog.LevelWarn, "skewed", "a push's timestamp is far from our clock; accepted, since it is encrypted",
 		"appid", t.appid, "skew", skew.Round(time.Second))
 	return nil
 }
@@ -255,7 +256,7 @@ func (c *callbacks) checkOriginalID(t *target, head wechat.Envelope, p wechat.Pu
 		return fmt.Errorf("the body names account %q, the configuration %q", clip(head.ToUserName), t.originalID)
 	}
 	c.metrics.mismatches.Inc()
-	c.log.line(slog.LevelWarn, "mismatch", "original_id in the configuration is not that of the account's pushes; correct it",
+	c.log.Line(slog.LevelWarn, "mismatch", "original_id in the configuration is not that of the account's pushes; correct it",
 		"appid", t.appid, "configured", t.originalID, "received", clip(head.ToUserName))
 	return nil
 }
@@ -297,7 +298,7 @@ func refused(err error) answer {
 func (c *callbacks) count(r *http.Request, a answer, received time.Time) {
 	c.metrics.callbacks.WithLabelValues(a.result).Inc()
 	if a.err == nil {
-		c.log.log.Debug("callback", "appid", r.PathValue("appid"), "result", a.result, "took", c.clock().Sub(received))
+		c.log.Unsampled().Debug("callback", "appid", r.PathValue("appid"), "result", a.result, "took", c.clock().Sub(received))
 		return
 	}
 	level := slog.LevelWarn
@@ -308,7 +309,7 @@ func (c *callbacks) count(r *http.Request, a answer, received time.Time) {
 	if component := r.PathValue("component"); component != "" {
 		args = append(args, "component", clip(component))
 	}
-	c.log.line(level, a.result, "callback not accepted", append(args, "error", a.err)...)
+	c.log.Line(level, a.result, "callback not accepted", append(args, "error", a.err)...)
 }
 
 // write sends an answer. The text of a failure says what it is and no more.

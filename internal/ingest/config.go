@@ -35,6 +35,12 @@ type DeadLetters interface {
 	Publish(ctx context.Context, r events.Record) error
 }
 
+// The log takes so many lines of one kind per period.
+const (
+	sampleEvery = 10 * time.Second
+	sampleBurst = 5
+)
+
 // Config is what an operator can choose. Zero values stand for the defaults.
 type Config struct {
 	Listen   string // address of the public listener

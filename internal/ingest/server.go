@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"qunfa/internal/sample"
 )
 
 // Server is the ingest service: the public listener, the internal listener and
@@ -41,7 +43,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 		deps.Clock = time.Now
 	}
 	s := &Server{cfg: cfg, deps: deps, metrics: newMetrics()}
-	log := newSampler(deps.Logger, deps.Clock)
+	log := sample.New(deps.Logger, sample.Config{Every: sampleEvery, Burst: sampleBurst, Clock: deps.Clock})
 	if deps.HTTP == nil {
 		s.owned = newTransport(cfg.Upstream)
 		deps.HTTP = s.owned
@@ -56,7 +58,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) listen(log *sampler) error {
+func (s *Server) listen(log *sample.Logger) error {
 	var err error
 	if s.public, err = s.bind(s.cfg.Listen, s.newCallbacks(log).handler(), 5*time.Second); err != nil {
 		return fmt.Errorf("listen for callbacks: %w", err)
@@ -94,14 +96,14 @@ func (s *Server) bind(addr string, h http.Handler, read time.Duration) (*listene
 	}}, nil
 }
 
-func (s *Server) newCallbacks(log *sampler) *callbacks {
+func (s *Server) newCallbacks(log *sample.Logger) *callbacks {
 	return &callbacks{
 		cfg: s.cfg, dir: s.deps.Directory, events: s.deps.Publisher, dead: s.deps.DeadLetters, forward: s.forward,
 		metrics: s.metrics, log: log, clock: s.deps.Clock, places: newLimit(s.cfg.MaxInFlight, s.cfg.MaxInFlight),
 	}
 }
 
-func (s *Server) newSubmissions(auth *bearer, log *sampler) *submissions {
+func (s *Server) newSubmissions(auth *bearer, log *sample.Logger) *submissions {
 	cfg := s.cfg.API
 	return &submissions{
 		cfg: cfg, source: s.cfg.Source, dir: s.deps.Directory, events: s.deps.Publisher, auth: auth,

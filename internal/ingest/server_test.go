@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -299,25 +298,6 @@ func TestFailedReplaceChangesNothing(t *testing.T) {
 			t.Errorf("%s known: %v", appid, !want)
 		}
 	}
-}
-
-func TestSampler(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		out := &syncBuffer{}
-		s := newSampler(slog.New(slog.NewTextHandler(out, nil)), time.Now)
-		for range 100 {
-			s.line(slog.LevelWarn, "a", "hello a")
-		}
-		s.line(slog.LevelWarn, "b", "hello b")
-		if n := strings.Count(out.String(), "hello a"); n != sampleBurst {
-			t.Errorf("%d lines, want %d", n, sampleBurst)
-		}
-		<-time.After(sampleEvery)
-		s.line(slog.LevelWarn, "a", "hello a")
-		if !strings.Contains(out.String(), fmt.Sprintf("similar_dropped=%d", 100-sampleBurst)) || !strings.Contains(out.String(), "hello b") {
-			t.Errorf("log:\n%s", out)
-		}
-	})
 }
 
 func TestLimit(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"qunfa/internal/events"
 	"qunfa/internal/ingest/submission"
+	"qunfa/internal/sample"
 )
 
 // What became of one record of a call.
@@ -52,7 +53,7 @@ type submissions struct {
 	events  Publisher
 	auth    *bearer
 	metrics *metrics
-	log     *sampler
+	log     *sample.Logger
 	clock   func() time.Time
 	places  *limit
 }
@@ -69,7 +70,7 @@ func (s *submissions) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !s.auth.allows(r) {
 			s.metrics.calls.WithLabelValues(callUnauthorized).Inc()
-			s.log.line(slog.LevelWarn, "api "+callUnauthorized, "call without a valid bearer token", "remote", r.RemoteAddr)
+			s.log.Line(slog.LevelWarn, "api "+callUnauthorized, "call without a valid bearer token", "remote", r.RemoteAddr)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="qunfa"`)
 			w.Header().Set("Connection", "close") // else the server would read the body
 			reply(w, http.StatusUnauthorized, Reply{Error: "a valid bearer token is needed"})
@@ -96,7 +97,7 @@ func (s *submissions) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.metrics.submissions.WithLabelValues(status).Add(float64(n))
 	}
 	if o.err != nil {
-		s.log.line(slog.LevelWarn, "api "+o.result, "submissions not all accepted", "result", o.result,
+		s.log.Line(slog.LevelWarn, "api "+o.result, "submissions not all accepted", "result", o.result,
 			"accepted", o.reply.Accepted, "rejected", o.reply.Rejected, "unavailable", o.reply.Unavailable, "error", o.err)
 	}
 	if o.status == http.StatusServiceUnavailable {

@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"qunfa/internal/sample"
 )
 
 // passedHeaders are the headers of a push that upstream gets to see.
@@ -22,7 +24,7 @@ type forwarder struct {
 	cfg     UpstreamConfig
 	http    http.RoundTripper
 	metrics *metrics
-	log     *sampler
+	log     *sample.Logger
 	clock   func() time.Time
 	asking  *limit // who waits for an answer, by host
 
@@ -32,7 +34,7 @@ type forwarder struct {
 	shut  bool
 }
 
-func newForwarder(cfg UpstreamConfig, rt http.RoundTripper, m *metrics, log *sampler, clock func() time.Time) *forwarder {
+func newForwarder(cfg UpstreamConfig, rt http.RoundTripper, m *metrics, log *sample.Logger, clock func() time.Time) *forwarder {
 	return &forwarder{
 		cfg: cfg, http: rt, metrics: m, log: log, clock: clock,
 		asking: newLimit(cfg.MaxInFlight, cfg.MaxPerHost),
@@ -243,6 +245,6 @@ func (f *forwarder) failed(p *push, kind string, err error) {
 		result = fault.result
 	}
 	f.metrics.upstream.WithLabelValues(kind, result).Inc()
-	f.log.line(slog.LevelWarn, "upstream "+kind+" "+result, "push not passed on to upstream",
+	f.log.Line(slog.LevelWarn, "upstream "+kind+" "+result, "push not passed on to upstream",
 		"appid", p.target.appid, "upstream", p.target.upstream.Host, "kind", kind, "result", result, "error", err)
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
+
+	"qunfa/internal/sample"
 )
 
 // Handler works through one generation. ctx ends with the generation (its cause
@@ -25,13 +27,16 @@ type Group struct {
 	client  *Client
 	cfg     GroupConfig
 	log     *slog.Logger
-	sampler *sampler
+	sampler *sample.Logger
 	metrics *groupMetrics
 
 	current atomic.Pointer[Generation]
 	mu      sync.Mutex
 	health  error
 }
+
+// sampleEvery is how often a line about the same trouble is written.
+const sampleEvery = 5 * time.Second
 
 // errNotJoined is the health of a member before its first generation.
 var errNotJoined = errors.New("not in the consumer group yet")
@@ -47,7 +52,7 @@ func NewGroup(client *Client, cfg GroupConfig, log *slog.Logger, reg prometheus.
 		return nil, fmt.Errorf("kafka: group %s: %w", cfg.GroupID, err)
 	}
 	log = cmp.Or(log, slog.New(slog.DiscardHandler)).With("group", cfg.GroupID, "topic", cfg.Topic)
-	return &Group{client: client, cfg: cfg, log: log, sampler: newSampler(log, 5*time.Second), metrics: m, health: errNotJoined}, nil
+	return &Group{client: client, cfg: cfg, log: log, sampler: sample.New(log, sample.Config{Every: sampleEvery}), metrics: m, health: errNotJoined}, nil
 }
 
 // Healthy returns nil while the member is part of a generation and can read its
@@ -209,7 +214,7 @@ func (g *Group) take(ctx context.Context, m *member, handle Handler) (again bool
 func (g *Group) joinFailed(err error) {
 	g.setHealth(err)
 	g.metrics.joinErrors.WithLabelValues(string(ClassOf(err))).Inc()
-	g.sampler.warn("cannot take part in the consumer group; trying again", "error", err)
+	g.sampler.Warn("cannot take part in the consumer group; trying again", "error", err)
 }
 
 // serve runs the handler for one generation and waits for it.
@@ -289,7 +294,7 @@ func (g *Group) commit(ctx context.Context, generation int32, memberID string, n
 
 func (g *Group) fetchFailed(partition int32, err error) {
 	g.metrics.fetchErrors.WithLabelValues(string(ClassOf(err))).Inc()
-	g.sampler.warn("cannot read a partition; trying again", "partition", partition, "error", err)
+	g.sampler.Warn("cannot read a partition; trying again", "partition", partition, "error", err)
 }
 
 func (g *Group) fetched(items []item) {

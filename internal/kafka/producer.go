@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"qunfa/internal/events"
+	"qunfa/internal/sample"
 )
 
 // Producer writes records to one topic and waits for acks=all. It is safe for
@@ -29,7 +30,7 @@ type Producer struct {
 	client  *Client
 	cfg     ProducerConfig
 	metrics *producerMetrics
-	sampler *sampler
+	sampler *sample.Logger
 	bytes   *semaphore.Weighted // room in the queues
 	started time.Time
 
@@ -60,7 +61,7 @@ func NewProducer(client *Client, cfg ProducerConfig, log *slog.Logger, reg prome
 	}
 	p := &Producer{
 		client: client, cfg: cfg, metrics: metrics,
-		sampler: newSampler(log, 5*time.Second),
+		sampler: sample.New(log, sample.Config{Every: sampleEvery}),
 		bytes:   semaphore.NewWeighted(int64(cfg.QueueBytes)),
 		started: time.Now(),
 		known:   make(chan struct{}),
@@ -109,7 +110,7 @@ func (p *Producer) discover() {
 		}
 		p.asked.Store(&failure{p.started, err})
 		p.client.nudge()
-		p.sampler.warn("the topic's partitions are not known yet; trying again", "topic", p.cfg.Topic, "error", err)
+		p.sampler.Warn("the topic's partitions are not known yet; trying again", "topic", p.cfg.Topic, "error", err)
 		if !sleep(ctx, nudgeInterval) {
 			return
 		}
