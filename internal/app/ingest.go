@@ -146,14 +146,17 @@ func (s *Ingest) AddTo(a *daemon.Admin) {
 	})
 }
 
+// checkKafka looks at the cluster also where it looked well after the last
+// record was refused: that it still does is what keeps the service ready.
 func (s *Ingest) checkKafka(ctx context.Context) error {
-	if err := s.events.Healthy(); err != nil {
-		return s.client.Diagnose(ctx, err)
+	health := s.events.Healthy()
+	var unproven *kafka.Unproven
+	if health == nil || errors.As(health, &unproven) {
+		if err := s.client.Ready(ctx, s.topic); err != nil {
+			return s.client.Diagnose(ctx, err)
+		}
 	}
-	if err := s.client.Ready(ctx, s.topic); err != nil {
-		return s.client.Diagnose(ctx, err)
-	}
-	return nil
+	return s.client.Diagnose(ctx, health)
 }
 
 // Reload implements [Service].

@@ -136,6 +136,9 @@ func explainCode(code kafka.Error) string {
 		return "the session timeout is outside what the broker allows: see its group.min.session.timeout.ms"
 	case kafka.InvalidReplicationFactor:
 		return "the replication factor is larger than the number of brokers"
+	case kafka.InvalidTimestamp:
+		return "a record's time is too far ahead of the broker's clock: set the clock of this machine or the broker's, " +
+			"and let the topic take any time (kafka-configs --alter --add-config message.timestamp.after.max.ms=" + anyTime + ")"
 	case kafka.MessageSizeTooLarge:
 		return "a record is larger than the topic's max.message.bytes"
 	case kafka.BrokerNotAvailable:

@@ -21,8 +21,8 @@ var (
 	// ErrTooLarge says that a record is larger than the topic takes. It will
 	// never be taken; records queued beside it are not affected.
 	ErrTooLarge = errors.New("kafka: the record is larger than the topic takes")
-	// ErrRejected says that the broker refuses a record for what it is (its
-	// time lies too far ahead, say). It will never be taken.
+	// ErrRejected says that the broker refuses a record for what it is, while it
+	// takes others. It will never be taken.
 	ErrRejected = errors.New("kafka: the broker refuses the record")
 	// ErrClosed says that the producer was closed before the record was acknowledged.
 	ErrClosed = errors.New("kafka: closed")
@@ -54,6 +54,7 @@ const (
 	ClassDenied      Class = "denied"      // authentication or authorization
 	ClassTooLarge    Class = "too_large"   // batch or record over the limit
 	ClassRejected    Class = "rejected"    // the broker refuses what is in the record
+	ClassClock       Class = "clock"       // the record's time is too far from the broker's clock
 	ClassOverloaded  Class = "overloaded"  // our queue is full
 	ClassGeneration  Class = "generation"  // the partitions are somebody else's by now
 	ClassRange       Class = "range"       // the offset is not in the log
@@ -63,7 +64,7 @@ const (
 // Classes lists every class.
 func Classes() []Class {
 	return []Class{ClassTimeout, ClassUnreachable, ClassLeader, ClassReplicas, ClassTopic, ClassDenied,
-		ClassTooLarge, ClassRejected, ClassOverloaded, ClassGeneration, ClassRange, ClassOther}
+		ClassTooLarge, ClassRejected, ClassClock, ClassOverloaded, ClassGeneration, ClassRange, ClassOther}
 }
 
 // ClassOf tells the class of an error of this package or of kafka-go.
@@ -116,7 +117,9 @@ func classOfCode(code kafka.Error) Class {
 		return ClassDenied
 	case kafka.MessageSizeTooLarge, kafka.RecordListTooLarge:
 		return ClassTooLarge
-	case kafka.InvalidTimestamp, kafka.InvalidRecord, kafka.InvalidMessage, kafka.PolicyViolation:
+	case kafka.InvalidTimestamp:
+		return ClassClock
+	case kafka.InvalidRecord, kafka.InvalidMessage, kafka.PolicyViolation:
 		return ClassRejected
 	case kafka.IllegalGeneration, kafka.UnknownMemberId, kafka.RebalanceInProgress, kafka.FencedInstanceID:
 		return ClassGeneration

@@ -265,7 +265,7 @@ func (g *Generation) readFailed(partition int32, err error) {
 	if f, failing := g.failing[partition]; failing {
 		since = f.since
 	}
-	g.failing[partition] = failure{since, err}
+	g.failing[partition] = failure{since: since, err: err}
 }
 
 func (g *Generation) readAgain(partition int32) {

@@ -42,6 +42,9 @@ type lane struct {
 type failure struct {
 	since time.Time
 	err   error
+	// retry says that the cluster looks well, so the next record may be tried;
+	// but only a record that is taken proves that this failure is over.
+	retry bool
 }
 
 func newLane(p *Producer) *lane {
@@ -108,6 +111,7 @@ func byPartition(batch []*pending) map[int32][]*pending {
 
 // send produces a batch until every caller has an answer or has gone.
 func (l *lane) send(partition int32, batch []*pending) {
+	others := false // go through, while this batch does not
 	for attempt := 0; ; attempt++ {
 		if batch = l.stillWaiting(batch); len(batch) == 0 {
 			return
@@ -121,9 +125,23 @@ func (l *lane) send(partition int32, batch []*pending) {
 		case l.p.ctx.Err() != nil:
 			l.answer(batch, fmt.Errorf("%w: %w", ErrClosed, err))
 			return
-		case blamesRecords(err, attempt):
+		case blamesRecords(err):
 			l.separate(partition, batch, bad, err)
 			return
+		case attempt == 0 && l.restamp(batch, bad, err):
+			continue
+		case doubtful(err, attempt):
+			sieve := sieve{lane: l, partition: partition}
+			rest := sieve.sift(batch)
+			switch {
+			case sieve.taken:
+				batch, attempt, others = rest, -1, true
+				continue
+			case others && sieve.misses < maxMisses:
+				l.recovered()
+				l.answer(rest, refused(err))
+				return
+			}
 		}
 		l.failed(start, err)
 		if !sleep(l.p.ctx, backoff()) {
@@ -198,14 +216,11 @@ func kafkaRecords(batch []*pending) []kafka.Record {
 
 // blamesRecords tells errors that come from what is in the batch. The broker
 // then refuses the whole batch and, for size, does not say because of which
-// record. An error nobody knows is treated so when it persists.
-func blamesRecords(err error, attempt int) bool {
+// record.
+func blamesRecords(err error) bool {
 	switch ClassOf(err) {
 	case ClassTooLarge, ClassRejected:
 		return true
-	case ClassOther:
-		var code kafka.Error
-		return attempt >= 3 && errors.As(err, &code)
 	}
 	return false
 }
@@ -277,7 +292,7 @@ func (l *lane) failed(since time.Time, err error) {
 	if f := l.failing.Load(); f != nil {
 		since = f.since
 	}
-	if l.failing.Swap(&failure{since, err}) == nil {
+	if f := l.failing.Swap(&failure{since: since, err: err}); f == nil || f.retry {
 		l.p.metrics.down.Inc()
 	}
 	l.p.client.nudge()
@@ -286,9 +301,28 @@ func (l *lane) failed(since time.Time, err error) {
 }
 
 func (l *lane) recovered() {
-	if l.failing.Swap(nil) != nil {
+	if f := l.failing.Swap(nil); f != nil && !f.retry {
 		l.p.metrics.down.Dec()
 	}
+}
+
+// forgive lets the next record be tried although f was the last that happened
+// here. A failure that a look at the cluster would have shown is over; any other
+// stays known until a record is taken.
+func (l *lane) forgive(f *failure) {
+	var after *failure
+	if !seenByLooking(f.err) {
+		after = &failure{since: f.since, err: f.err, retry: true}
+	}
+	if l.failing.CompareAndSwap(f, after) {
+		l.p.metrics.down.Dec()
+	}
+}
+
+// seenByLooking tells failures that [Client.Ready] notices as long as they last.
+// It does not notice a disk that is full, or a missing right to write.
+func seenByLooking(err error) bool {
+	return transient(err) && !errors.Is(err, kafka.KafkaStorageError) || ClassOf(err) == ClassTopic
 }
 
 // Sizes of Kafka's record batch, version 2.

@@ -21,7 +21,8 @@ import (
 //
 //   - Produce returns nil only after every in-sync replica has the record.
 //   - Records of one partition are written in the order in which they were
-//     queued, except that a bad one fails alone.
+//     queued, except that a bad one fails alone, and that one to which the
+//     broker gives an answer nobody knows may be overtaken.
 //   - A failed or given-up record may be in the log all the same: a broker that
 //     did not answer in time may have written it, and a retry adds a copy.
 //     Events carry deterministic ids, so copies are harmless.
@@ -108,7 +109,7 @@ func (p *Producer) discover() {
 		if ctx.Err() != nil {
 			return
 		}
-		p.asked.Store(&failure{p.started, err})
+		p.asked.Store(&failure{since: p.started, err: err})
 		p.client.nudge()
 		p.sampler.Warn("the topic's partitions are not known yet; trying again", "topic", p.cfg.Topic, "error", err)
 		if !sleep(ctx, nudgeInterval) {
@@ -253,7 +254,7 @@ func (p *Producer) reserve(ctx context.Context, w *pending, patient bool) error 
 		return nil
 	}
 	if ctx.Err() != nil {
-		return p.gaveUp(ctx, p.worst())
+		return p.gaveUp(ctx, p.worst(false))
 	}
 	return ErrClosed
 }
@@ -328,32 +329,58 @@ func (p *Producer) measure(took time.Duration, err error) {
 }
 
 // Healthy returns nil if the last request of every lane succeeded, or what one
-// of them ran into.
+// of them ran into. Where the cluster looks well since, and only the next record
+// can show whether it is, the error is an [Unproven].
 func (p *Producer) Healthy() error {
-	f := p.worst()
+	f := p.worst(false)
 	if f == nil {
+		if f = p.worst(true); f != nil {
+			return &Unproven{Topic: p.cfg.Topic, Since: f.since, Err: f.err}
+		}
 		return nil
 	}
 	return fmt.Errorf("topic %s: no acknowledgement for %s: %w", p.cfg.Topic, time.Since(f.since).Round(100*time.Millisecond), f.err)
 }
 
+// Unproven is the health of a producer that was refused a record for a reason
+// which only another record can prove to be over, and none has come since.
+type Unproven struct {
+	Topic string
+	Since time.Time // of the first refusal
+	Err   error
+}
+
+func (u *Unproven) Error() string {
+	return fmt.Sprintf("topic %s: the last record was not taken, and none has come since %s: %v", u.Topic, u.Since.Format(time.RFC3339), u.Err)
+}
+
+// Unwrap returns what the last record ran into.
+func (u *Unproven) Unwrap() error { return u.Err }
+
+// Degraded tells readiness checks that records may be sent.
+func (u *Unproven) Degraded() bool { return true }
+
 // Down tells whether some lane has been failing for DownAfter, so that a caller
 // with a deadline need not wait for Kafka. It turns false by itself when the
 // cluster is well again, even if nobody produces.
 func (p *Producer) Down() bool {
-	f := p.worst()
+	f := p.worst(false)
 	return f != nil && time.Since(f.since) >= p.cfg.DownAfter
 }
 
-// worst returns the oldest failure that lasts.
-func (p *Producer) worst() *failure {
+// worst returns the oldest failure that lasts, of those after which the next
+// record may be tried or of those after which there is no sense in it.
+func (p *Producer) worst(retry bool) *failure {
 	lanes := p.lanes.Load()
 	if lanes == nil {
+		if retry {
+			return nil
+		}
 		return p.asked.Load()
 	}
 	var worst *failure
 	for _, l := range *lanes {
-		if f := l.failing.Load(); f != nil && (worst == nil || f.since.Before(worst.since)) {
+		if f := l.failing.Load(); f != nil && f.retry == retry && (worst == nil || f.since.Before(worst.since)) {
 			worst = f
 		}
 	}
@@ -378,7 +405,7 @@ func (p *Producer) watch() {
 		case <-ctx.Done():
 			return
 		}
-		for p.worst() != nil {
+		for p.worst(false) != nil {
 			if !sleep(ctx, p.cfg.ProbeInterval) {
 				return
 			}
@@ -401,8 +428,8 @@ func (p *Producer) look(ctx context.Context) {
 		return
 	}
 	for i, l := range lanes {
-		if before[i] != nil && l.failing.CompareAndSwap(before[i], nil) {
-			p.metrics.down.Dec()
+		if f := before[i]; f != nil && !f.retry {
+			l.forgive(f)
 		}
 	}
 }

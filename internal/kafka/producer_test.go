@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -174,8 +176,8 @@ func TestTooLarge(t *testing.T) {
 	})
 }
 
-// Kafka 4 refuses times more than an hour ahead and names the records; kfake
-// does not look, so its answer is made up.
+// A broker may refuse what is in a record, and name it; kfake refuses nothing,
+// so its answer is made up.
 func TestOneRejectedRecordCostsOnlyItself(t *testing.T) {
 	c := fakeBrokers(t, 1)
 	topic := c.topic(t, 1)
@@ -186,69 +188,254 @@ func TestOneRejectedRecordCostsOnlyItself(t *testing.T) {
 			if _, err := p.Produce(timeout(t, 10*time.Second), record("wx1", 0)); err != nil {
 				t.Fatal(err)
 			}
-			c.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
-				c.fake.KeepControl()
-				return rejectFuture(req.(*kmsg.ProduceRequest), named)
-			})
+			refuse(c, kerr.InvalidRecord, func(r kmsg.Record, _ time.Time) string {
+				if string(r.Value) == "bad" {
+					return "it is bad"
+				}
+				return ""
+			}, named)
 			gate.delay.Store(int64(50 * time.Millisecond))
+			onlyBad(timeout(t, 20*time.Second), t, p, 3, 4)
+		})
+	}
+}
+
+// onlyBad produces ten records at once, of which those with these numbers must be rejected.
+func onlyBad(ctx context.Context, t *testing.T, p *Producer, bad ...int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for i := range 10 {
+		rec, isBad := record("wx1", i), slices.Contains(bad, i)
+		if isBad {
+			rec.Value = []byte("bad")
+		}
+		wg.Go(func() {
+			_, err := p.Produce(ctx, rec)
+			if isBad != errors.Is(err, ErrRejected) || !isBad && err != nil {
+				t.Errorf("record %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// refuse makes the broker answer with e where complaint has something to say
+// about a record of the batch and its time; named: with the complaint, as Kafka does.
+func refuse(c testCluster, e *kerr.Error, complaint func(kmsg.Record, time.Time) string, named bool) {
+	c.fake.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		sent := req.(*kmsg.ProduceRequest).Topics[0]
+		p := kmsg.NewProduceResponseTopicPartition()
+		p.ErrorCode = e.Code
+		found := false
+		for i, r := range recordsOf(sent.Partitions[0].Records) {
+			why := complaint(r.Record, r.at)
+			if why == "" {
+				continue
+			}
+			found = true
+			bad := kmsg.NewProduceResponseTopicPartitionErrorRecord()
+			bad.RelativeOffset, bad.ErrorMessage = int32(i), &why
+			if named {
+				p.ErrorRecords = append(p.ErrorRecords, bad)
+			}
+		}
+		if !found {
+			return nil, nil, false
+		}
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic, topic.Partitions = sent.Topic, append(topic.Partitions, p)
+		res := req.ResponseKind().(*kmsg.ProduceResponse)
+		res.Topics = append(res.Topics, topic)
+		return res, nil, true
+	})
+}
+
+type timedRecord struct {
+	kmsg.Record
+	at time.Time
+}
+
+// recordsOf reads a batch. The records of these tests are shorter than 8191 bytes.
+func recordsOf(b []byte) (records []timedRecord) {
+	var batch kmsg.RecordBatch
+	if err := batch.ReadFrom(b); err != nil {
+		panic(err)
+	}
+	rest := batch.Records
+	for range batch.NumRecords {
+		size, n := int(rest[0])>>1, 1
+		if rest[0]&0x80 != 0 {
+			size, n = (int(rest[0]&0x7f)|int(rest[1])<<7)>>1, 2
+		}
+		var r kmsg.Record
+		if err := r.ReadFrom(rest[:size+n]); err != nil {
+			panic(err)
+		}
+		records = append(records, timedRecord{r, time.UnixMilli(batch.FirstTimestamp + r.TimestampDelta64)})
+		rest = rest[size+n:]
+	}
+	return records
+}
+
+// Kafka 4 refuses times more than an hour ahead of its clock and says which it
+// takes. A wrong clock must not lose what came.
+func TestATimeFromTheFutureIsBroughtBack(t *testing.T) {
+	for _, named := range []bool{true, false} {
+		t.Run(fmt.Sprintf("named=%v", named), func(t *testing.T) {
+			c := fakeBrokers(t, 1)
+			topic := c.topic(t, 1)
+			client, gate := c.client(t)
+			reg := prometheus.NewRegistry()
+			p := producer(t, client, ProducerConfig{Topic: topic, Partitions: 1}, reg)
+			if _, err := p.Produce(timeout(t, 10*time.Second), record("warm", 0)); err != nil {
+				t.Fatal(err)
+			}
+			latest := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+			refuse(c, kerr.InvalidTimestamp, func(_ kmsg.Record, at time.Time) string {
+				if at.After(latest) {
+					return fmt.Sprintf("Timestamp %d of message with offset 0 is out of range. The timestamp should be within [-9223370241286971272, %d]", at.UnixMilli(), latest.UnixMilli())
+				}
+				return ""
+			}, named)
+			gate.delay.Store(int64(20 * time.Millisecond))
 			ctx := timeout(t, 20*time.Second)
+			right, wrong := time.Now().Add(-time.Minute).Truncate(time.Millisecond), time.Now().Add(48*time.Hour)
 			var wg sync.WaitGroup
-			for i := range 10 {
+			for i := range 8 {
 				rec := record("wx1", i)
-				if i == 3 || i == 4 {
-					rec.Value = []byte("from the future")
+				if rec.Time = right; i%2 == 1 {
+					rec.Time = wrong
 				}
 				wg.Go(func() {
-					_, err := p.Produce(ctx, rec)
-					if bad := i == 3 || i == 4; bad != errors.Is(err, ErrRejected) || !bad && err != nil {
+					if _, err := p.Produce(ctx, rec); err != nil {
 						t.Errorf("record %d: %v", i, err)
 					}
 				})
 			}
 			wg.Wait()
+			kept, moved := 0, 0
+			for _, m := range c.readAll(t, topic)[0][1:] {
+				switch {
+				case m.Time.Equal(right):
+					kept++
+				case m.Time.After(right) && !m.Time.After(latest):
+					moved++
+				}
+			}
+			if kept != 4 || moved != 4 {
+				t.Errorf("%d records kept their time and %d were brought back, want 4 and 4", kept, moved)
+			}
+			if n := testutil.ToFloat64(p.metrics.errors.WithLabelValues(string(ClassClock))); n == 0 {
+				t.Error("nothing tells of the clock")
+			}
 		})
 	}
 }
 
-func rejectFuture(req *kmsg.ProduceRequest, named bool) (kmsg.Response, error, bool) {
-	part := req.Topics[0].Partitions[0]
-	var batch kmsg.RecordBatch
-	if err := batch.ReadFrom(part.Records); err != nil {
-		return nil, err, true
+// A broker that takes none of the times we can think of is tried again: who
+// waits for it spools the event, or lets WeChat repeat it.
+func TestAClockThatCannotBeHelpedIsNoRejection(t *testing.T) {
+	c := fakeBrokers(t, 1)
+	topic := c.topic(t, 1)
+	client, _ := c.client(t)
+	p := producer(t, client, ProducerConfig{Topic: topic, Partitions: 1, DownAfter: 50 * time.Millisecond}, nil)
+	refuse(c, kerr.InvalidTimestamp, func(kmsg.Record, time.Time) string { return "no time is right" }, true)
+	_, err := p.Produce(timeout(t, time.Second), record("wx1", 0))
+	if !errors.Is(err, context.DeadlineExceeded) || ClassOf(err) != ClassClock || errors.Is(err, ErrRejected) {
+		t.Errorf("got %v, want the caller's deadline and the cause", err)
 	}
-	res := req.ResponseKind().(*kmsg.ProduceResponse)
-	p := kmsg.NewProduceResponseTopicPartition()
-	p.ErrorCode = kerr.InvalidTimestamp.Code
-	rest := batch.Records
-	bad := false
-	for i := range batch.NumRecords {
-		var rec kmsg.Record
-		size, n := int(rest[0])>>1, 1 // the records of this test are longer than 63 bytes never than 8191
-		if rest[0]&0x80 != 0 {
-			size, n = (int(rest[0]&0x7f)|int(rest[1])<<7)>>1, 2
-		}
-		if err := rec.ReadFrom(rest[:size+n]); err != nil {
-			return nil, err, true
-		}
-		rest = rest[size+n:]
-		if string(rec.Value) == "from the future" {
-			bad = true
-			e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
-			e.RelativeOffset = i
-			e.ErrorMessage = kmsg.StringPtr("too far ahead")
-			if named {
-				p.ErrorRecords = append(p.ErrorRecords, e)
+	if d := client.Diagnose(timeout(t, 5*time.Second), p.Healthy()); !strings.Contains(d.Error(), "set the clock") {
+		t.Errorf("diagnosis: %v", d)
+	}
+}
+
+// An answer that nobody knows is believed to be about a record only if others
+// go through meanwhile.
+func TestAnUnknownErrorBlamesARecordOnlyIfOthersGoThrough(t *testing.T) {
+	for _, named := range []bool{true, false} {
+		t.Run(fmt.Sprintf("named=%v", named), func(t *testing.T) {
+			c := fakeBrokers(t, 1)
+			topic := c.topic(t, 1)
+			client, gate := c.client(t)
+			p := producer(t, client, ProducerConfig{Topic: topic, Partitions: 1}, nil)
+			if _, err := p.Produce(timeout(t, 10*time.Second), record("wx1", 0)); err != nil {
+				t.Fatal(err)
 			}
+			refuse(c, kerr.UnknownServerError, func(r kmsg.Record, _ time.Time) string {
+				if string(r.Value) == "bad" {
+					return "?"
+				}
+				return ""
+			}, named)
+			gate.delay.Store(int64(20 * time.Millisecond))
+			// The first record may travel alone, so it must not be the one that nothing can be compared with.
+			onlyBad(timeout(t, 30*time.Second), t, p, 1, 6)
+		})
+	}
+}
+
+func TestAnUnknownErrorForEverythingBlamesNoRecord(t *testing.T) {
+	c := fakeBrokers(t, 1)
+	topic := c.topic(t, 1)
+	client, gate := c.client(t)
+	p := producer(t, client, ProducerConfig{Topic: topic, Partitions: 1}, nil)
+	if _, err := p.Produce(timeout(t, 10*time.Second), record("wx1", 0)); err != nil {
+		t.Fatal(err)
+	}
+	h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.UnknownServerError, Count: -1})
+	gate.delay.Store(int64(5 * time.Millisecond))
+	ctx := timeout(t, 20*time.Second)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if _, err := p.Produce(ctx, record("wx1", i)); err != nil {
+				t.Errorf("record %d: %v", i, err)
+			}
+		})
+	}
+	eventually(t, 10*time.Second, "each record was tried more often than blame would take", func() bool { return h.Hits() > 30 })
+	h.Remove()
+	wg.Wait()
+	if p.Healthy() != nil {
+		t.Error(p.Healthy())
+	}
+}
+
+// A full disk is not seen by looking at the cluster. Once it looks well, records
+// may be tried again, but that all is well is known only when one was taken.
+func TestARefusalStaysKnownUntilARecordIsTaken(t *testing.T) {
+	c := fakeBrokers(t, 1)
+	topic := c.topic(t, 1)
+	client, _ := c.client(t)
+	p := producer(t, client, ProducerConfig{Topic: topic, Partitions: 1, DownAfter: 100 * time.Millisecond, ProbeInterval: 50 * time.Millisecond}, nil)
+	h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.KafkaStorageError, Count: -1})
+	unproven := func() bool {
+		var u *Unproven
+		return errors.As(p.Healthy(), &u) && u.Degraded() && errors.Is(u, kafka.KafkaStorageError) && !p.Down()
+	}
+	for range 2 { // once more after having been forgiven
+		if _, err := p.Produce(timeout(t, 400*time.Millisecond), record("wx1", 0)); !errors.Is(err, kafka.KafkaStorageError) {
+			t.Fatalf("got %v", err)
+		}
+		eventually(t, 10*time.Second, "forgiven, but not forgotten", unproven)
+		if n := testutil.ToFloat64(p.metrics.down); n != 0 {
+			t.Errorf("%v lanes are said to fail", n)
 		}
 	}
-	if !bad {
-		return nil, nil, false
+	for range 10 { // nobody produces
+		p.look(timeout(t, 5*time.Second))
 	}
-	topic := kmsg.NewProduceResponseTopic()
-	topic.Topic = req.Topics[0].Topic
-	topic.Partitions = append(topic.Partitions, p)
-	res.Topics = append(res.Topics, topic)
-	return res, nil, true
+	if !unproven() {
+		t.Errorf("forgotten without a record that was taken: %v", p.Healthy())
+	}
+	h.Remove()
+	if _, err := p.Produce(timeout(t, 10*time.Second), record("wx1", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if p.Healthy() != nil || testutil.ToFloat64(p.metrics.down) != 0 {
+		t.Errorf("after a record was taken: %v", p.Healthy())
+	}
 }
 
 func TestAFullQueueRefusesAtOnce(t *testing.T) {

@@ -55,6 +55,7 @@ func (t TopicConfig) settings() map[string]string {
 		"retention.ms":      "-1",
 		"retention.bytes":   "-1",
 		"max.message.bytes": strconv.Itoa(defaultMaxMessageBytes),
+		timestampAhead:      anyTime,
 	}
 	if t.Retention > 0 {
 		s["retention.ms"] = strconv.FormatInt(t.Retention.Milliseconds(), 10)
@@ -73,6 +74,14 @@ func (t TopicConfig) settings() map[string]string {
 	}
 	return s
 }
+
+// Kafka 4 refuses records whose time is more than an hour ahead of its clock,
+// and knows the setting since 3.6. What has come must be kept, however wrong the
+// clock of the machine is to which it came.
+const (
+	timestampAhead = "message.timestamp.after.max.ms"
+	anyTime        = "9223372036854775807"
+)
 
 // assumedMinISR is what a topic of so many replicas ought to ask for: one
 // broker may be away without stopping writes, and no write rests on one disk.
@@ -106,12 +115,23 @@ func (c *Client) EnsureTopic(ctx context.Context, t TopicConfig) (warnings []str
 }
 
 func (c *Client) createTopic(ctx context.Context, t TopicConfig) error {
+	settings := t.settings()
+	err := c.createWith(ctx, t, settings)
+	if errors.Is(err, kafka.InvalidConfiguration) {
+		// Before 3.6 the setting was unknown, and so was the limit.
+		delete(settings, timestampAhead)
+		err = c.createWith(ctx, t, settings)
+	}
+	return err
+}
+
+func (c *Client) createWith(ctx context.Context, t TopicConfig, settings map[string]string) error {
 	req := &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
 		Topic:             t.Name,
 		NumPartitions:     orDefault(t.Partitions),
 		ReplicationFactor: orDefault(t.ReplicationFactor),
 	}}}
-	for name, value := range t.settings() {
+	for name, value := range settings {
 		req.Topics[0].ConfigEntries = append(req.Topics[0].ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: value})
 	}
 	for {
@@ -161,11 +181,17 @@ func (c *Client) compareTopic(ctx context.Context, want TopicConfig) ([]string, 
 		return append(warnings, fmt.Sprintf("the settings could not be read: %v", err)), nil
 	}
 	for _, name := range sortedKeys(want.settings()) {
-		if w, h := want.settings()[name], settings[name]; h != w {
-			warn(name, h, w, "use kafka-configs --alter to change it")
+		h, known := settings[name]
+		if w := want.settings()[name]; h != w && (known || name != timestampAhead) {
+			warn(name, h, w, "use kafka-configs --alter to change it"+why[name])
 		}
 	}
 	return warnings, nil
+}
+
+// why says what a wrong setting means, where its name does not.
+var why = map[string]string{
+	timestampAhead: "; as it is, records are stored with another time than that of their receipt if the clock of ingest is further ahead",
 }
 
 // replicas returns the least number of replicas of any partition.

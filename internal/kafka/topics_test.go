@@ -60,6 +60,66 @@ func TestEnsureTopic(t *testing.T) {
 	}
 }
 
+// Kafka 4 refuses times that are more than an hour ahead, unless the topic takes any.
+func TestTopicsTakeAnyTime(t *testing.T) {
+	c := brokers(t)
+	client, _ := c.client(t)
+	ctx := timeout(t, 30*time.Second)
+	ours := c.topic(t, 1)
+	settings, err := topicSettings(ctx, client.kc, ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, known := settings[timestampAhead]; known && v != anyTime {
+		t.Errorf("%s is %s", timestampAhead, v)
+	}
+	theirs := TopicConfig{Name: unique(t), Partitions: 1, ReplicationFactor: 1}
+	given := theirs.settings()
+	given[timestampAhead] = "3600000"
+	if err := client.createWith(ctx, theirs, given); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.WaitForTopic(ctx, theirs.Name); err != nil {
+		t.Fatal(err)
+	}
+	warnings, err := client.EnsureTopic(ctx, theirs)
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], timestampAhead+" is 3600000, want "+anyTime) {
+		t.Errorf("a topic that somebody made: %q, %v", warnings, err)
+	}
+	c.fill(t, ours, []events.Record{future("ours")})
+	c.fill(t, theirs.Name, []events.Record{future("theirs")})
+	if m := c.readAll(t, ours)[0]; !m[0].Time.Equal(future("").Time) {
+		t.Errorf("our topic has changed a time: %s", m[0].Time)
+	}
+	if m := c.readAll(t, theirs.Name)[0]; c.real() && m[0].Time.After(time.Now().Add(61*time.Minute)) {
+		t.Errorf("a topic that limits times has %s", m[0].Time)
+	}
+}
+
+// future returns a record of a machine whose clock is far ahead.
+func future(value string) events.Record {
+	return events.Record{Key: []byte("wx1"), Value: []byte(value), Time: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
+}
+
+// Brokers before 3.6 do not know the setting, and have no such limit.
+func TestEnsureTopicOnAnOldBroker(t *testing.T) {
+	c := fakeBrokers(t, 1)
+	client, _ := c.client(t)
+	h := c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidConfig, Count: 1})
+	ctx := timeout(t, 20*time.Second)
+	if warnings, err := client.EnsureTopic(ctx, TopicConfig{Name: "old", Partitions: 1, ReplicationFactor: 1}); err != nil || warnings != nil || h.Hits() != 1 {
+		t.Error(warnings, err, h.Hits())
+	}
+	settings, err := topicSettings(ctx, client.kc, "old")
+	if v := settings[timestampAhead]; err != nil || v == anyTime {
+		t.Errorf("the setting was sent again: %s, %v", v, err)
+	}
+	c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidConfig, Count: 2})
+	if _, err := client.EnsureTopic(ctx, TopicConfig{Name: "bad", Partitions: 1, ReplicationFactor: 1}); !errors.Is(err, kafka.InvalidConfiguration) {
+		t.Errorf("another setting that it does not know: %v", err)
+	}
+}
+
 func TestEnsureTopicWithoutTheRight(t *testing.T) {
 	c := fakeBrokers(t, 1)
 	client, _ := c.client(t)

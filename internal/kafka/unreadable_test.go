@@ -26,7 +26,7 @@ func TestUnreadablePartitionsAreUnhealthy(t *testing.T) {
 	if err := gen.unreadable(now.Add(time.Hour)); err != nil {
 		t.Errorf("once it can be read again: %v", err)
 	}
-	gen.failing[4] = failure{now.Add(-time.Minute), cause}
+	gen.failing[4] = failure{since: now.Add(-time.Minute), err: cause}
 	if err := g.Healthy(); !errors.Is(err, cause) || !strings.Contains(err.Error(), "group g") {
 		t.Errorf("the member: %v", err)
 	}
