@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -72,9 +71,9 @@ type deadList struct {
 	letters  []events.DeadLetter
 }
 
-func (l *deadList) add(d events.DeadLetter) {
+func (l *deadList) add(d events.DeadLetter) error {
 	if _, isDone := l.marks[placeOf(d.Position)]; isDone && !l.all || l.reason != "" && d.Reason != l.reason {
-		return
+		return nil
 	}
 	l.byReason[d.Reason]++
 	d.Value = nil // only its description is listed
@@ -82,6 +81,7 @@ func (l *deadList) add(d events.DeadLetter) {
 	if l.limit > 0 && len(l.letters) > 2*l.limit {
 		l.cut()
 	}
+	return nil
 }
 
 func (l *deadList) cut() {
@@ -110,7 +110,7 @@ func (l *deadList) print(g *globals, topic string) error {
 		at := fmt.Sprintf("%d/%d", d.Position.Partition, d.Position.Offset)
 		row := []any{at, d.Time, string(d.Key), d.Reason, d.Error, d.From, origin}
 		if l.all {
-			row = append(row, cmp.Or(l.marks[placeOf(d.Position)].what, letterOpen))
+			row = append(row, stateOf(l.marks, d))
 		}
 		r.Rows = append(r.Rows, row)
 	}
@@ -146,17 +146,31 @@ func (c *deadShowCmd) Run(g *globals) error {
 
 func (c *deadShowCmd) run(g *globals, t *target, at events.Position) error {
 	var found *events.DeadLetter
-	if err := eachDead(g.ctx, t, &at, func(d events.DeadLetter) { found = &d }); err != nil {
+	err := eachDead(g.ctx, t, &at, func(d events.DeadLetter) error {
+		found = &d
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if found == nil {
 		return fmt.Errorf("there is no dead letter at %s of %s: `qunfa dead list` shows which there are", c.Position, t.cfg.Kafka.DeadTopic)
 	}
-	if g.format(formatTable) == formatJSON {
-		return g.printJSON(letterJSON(*found))
+	marks, err := readMarks(g.ctx, t)
+	if err != nil {
+		return err
 	}
-	printLetter(g, *found)
+	state := stateOf(marks, *found)
+	if g.format(formatTable) == formatJSON {
+		return g.printJSON(letterJSON(*found, state))
+	}
+	printLetter(g, *found, state)
 	return nil
+}
+
+// stateOf says what was done with a letter.
+func stateOf(marks map[place]done, d events.DeadLetter) string {
+	return cmp.Or(marks[placeOf(d.Position)].what, letterOpen)
 }
 
 func parsePosition(s string) (events.Position, error) {
@@ -169,11 +183,12 @@ func parsePosition(s string) (events.Position, error) {
 	return events.Position{Partition: int32(n), Offset: offset}, nil
 }
 
-func printLetter(g *globals, d events.DeadLetter) {
+func printLetter(g *globals, d events.DeadLetter, state string) {
 	line := func(name, value string) { fmt.Fprintf(g.Stdout, "%-10s %s\n", name, printable(value)) }
 	line("position", d.Position.String())
 	line("time", d.Time.Format(time.RFC3339))
 	line("account", string(d.Key))
+	line("state", state)
 	line("reason", d.Reason)
 	line("error", d.Error)
 	line("from", d.From)
@@ -195,14 +210,14 @@ func shownBytes(b []byte) string {
 	return strings.ReplaceAll(text, "\r", "")
 }
 
-func letterJSON(d events.DeadLetter) ordered {
+func letterJSON(d events.DeadLetter, state string) ordered {
 	headers := []ordered{}
 	for _, h := range d.Headers {
 		headers = append(headers, ordered{{"key", h.Key}, {"value", string(h.Value)}})
 	}
 	o := ordered{
 		{"partition", d.Position.Partition}, {"offset", d.Position.Offset}, {"time", d.Time}, {"account", string(d.Key)},
-		{"reason", d.Reason}, {"error", d.Error}, {"from", d.From}, {"headers", headers},
+		{"state", state}, {"reason", d.Reason}, {"error", d.Error}, {"from", d.From}, {"headers", headers},
 	}
 	if d.Origin != nil {
 		o = append(o, member{"origin", ordered{{"topic", d.Origin.Topic}, {"partition", d.Origin.Partition}, {"offset", d.Origin.Offset}}})
@@ -214,129 +229,77 @@ func letterJSON(d events.DeadLetter) ordered {
 }
 
 // eachDead calls fn for every dead letter, or for the one at a position.
-func eachDead(ctx context.Context, t *target, only *events.Position, fn func(events.DeadLetter)) error {
+func eachDead(ctx context.Context, t *target, only *events.Position, fn func(events.DeadLetter) error) error {
 	zone := t.cfg.Location()
-	return eachDeadRecord(ctx, t, only, func(m events.Message) {
+	return eachDeadRecord(ctx, t, only, func(m events.Message) error {
 		if isMark(m.Record) {
-			return
+			return nil
 		}
 		d, err := events.DecodeDeadLetter(m)
 		if err != nil { // somebody else's record is shown as what it is
 			d = events.DeadLetter{Record: m.Record, Position: m.Position, Reason: reasonForeign, Error: "not a dead letter of qunfa"}
 		}
 		d.Time = d.Time.In(zone)
-		fn(d)
+		return fn(d)
 	})
 }
 
 // eachDeadRecord is eachDead for everything that is in the topic.
-func eachDeadRecord(ctx context.Context, t *target, only *events.Position, fn func(events.Message)) error {
+func eachDeadRecord(ctx context.Context, t *target, only *events.Position, fn func(events.Message) error) error {
 	client, err := t.kafka()
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	err = readTopic(ctx, client, t, t.cfg.Kafka.DeadTopic, only, fn)
+	err = readDead(ctx, client, t.cfg.Kafka.DeadTopic, only, fn)
 	if errors.Is(err, kafka.ErrNoTopic) {
-		return fmt.Errorf("the topic %s does not exist: `qunfa migrate` creates it", t.cfg.Kafka.DeadTopic)
+		if err = diagnose(ctx, client, err); errors.Is(err, kafka.ErrNoTopic) {
+			return fmt.Errorf("the topic %s does not exist, or this user may not see it: `qunfa migrate` creates it", t.cfg.Kafka.DeadTopic)
+		}
+		return err
 	}
+	return diagnose(ctx, client, err)
+}
+
+// diagnose says what to do about an error of Kafka. Errors of other things stay as they are.
+func diagnose(ctx context.Context, client *kafka.Client, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
+	defer cancel()
 	return client.Diagnose(ctx, err)
 }
+
+// kafkaPatience is for what Kafka answers in milliseconds, if it answers.
+const kafkaPatience = 5 * time.Second
 
 // reasonForeign is shown for records that are no dead letters.
 const reasonForeign = "foreign"
 
-// readTopic calls fn for every record that the topic has at the beginning, or
-// for the one at a position.
-//
-// It reads as a member of a consumer group of its own that commits nothing, and
-// so leaves nothing behind: the package kafka reads in no other way.
-func readTopic(ctx context.Context, client *kafka.Client, t *target, topic string, only *events.Position, fn func(events.Message)) error {
-	todo, err := stretches(ctx, client, topic, only)
-	if err != nil || len(todo) == 0 {
-		return err
-	}
-	group, err := kafka.NewGroup(client, kafka.GroupConfig{GroupID: "qunfa-dead-" + rand.Text(), Topic: topic}, t.opts.Logger, nil)
+func readDead(ctx context.Context, client *kafka.Client, topic string, only *events.Position, fn func(events.Message) error) error {
+	from, until, err := bounds(ctx, client, topic)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	if only != nil {
+		p, o := only.Partition, only.Offset
+		if o < from[p] || o >= until[p] {
+			return nil
+		}
+		from, until = map[int32]int64{p: o}, map[int32]int64{p: o + 1}
+	}
+	return client.Read(ctx, topic, from, until, fn)
+}
+
+// bounds returns what of a topic there is, by partition: the first offset, and
+// the one after the last.
+func bounds(ctx context.Context, client *kafka.Client, topic string) (first, ends map[int32]int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
 	defer cancel()
-	err = group.Run(ctx, func(ctx context.Context, g *kafka.Generation) error {
-		err := readGeneration(ctx, g, todo, fn)
-		if err == nil {
-			cancel() // all was read; else the next generation goes on
-		}
-		return err
-	})
-	if err == nil && len(todo) > 0 {
-		err = context.Cause(ctx)
+	if first, err = client.FirstOffsets(ctx, topic); err != nil {
+		return nil, nil, err
 	}
-	return err
-}
-
-// stretch is a part of a partition that is still to be read.
-type stretch struct{ next, end int64 }
-
-func stretches(ctx context.Context, client *kafka.Client, topic string, only *events.Position) (map[int32]stretch, error) {
-	first, err := client.FirstOffsets(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := client.EndOffsets(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	todo := map[int32]stretch{}
-	for p, end := range ends {
-		s := stretch{first[p], end}
-		if only != nil {
-			if p != only.Partition || only.Offset < s.next || only.Offset >= s.end {
-				continue
-			}
-			s = stretch{only.Offset, only.Offset + 1}
-		}
-		if s.next < s.end {
-			todo[p] = s
-		}
-	}
-	return todo, nil
-}
-
-// readGeneration reads until nothing is left to do. A partition that is done,
-// or of no interest, is passed over.
-func readGeneration(ctx context.Context, g *kafka.Generation, todo map[int32]stretch, fn func(events.Message)) error {
-	start := map[int32]int64{}
-	for p, s := range todo {
-		start[p] = s.next
-	}
-	if err := g.Begin(start); err != nil {
-		return err
-	}
-	for len(todo) > 0 {
-		batch, err := g.Poll(ctx, 1000, 4<<20)
-		if err != nil {
-			return err
-		}
-		for _, m := range batch {
-			s, ok := todo[m.Partition]
-			if !ok || m.Offset < s.next {
-				continue
-			}
-			if m.Offset < s.end {
-				fn(m)
-			}
-			if s.next = m.Offset + 1; s.next >= s.end {
-				delete(todo, m.Partition)
-				continue
-			}
-			todo[m.Partition] = s
-		}
-		for _, gone := range g.Trimmed() {
-			if s, ok := todo[gone.Partition]; ok && gone.To >= s.end {
-				delete(todo, gone.Partition)
-			}
-		}
-	}
-	return nil
+	ends, err = client.EndOffsets(ctx, topic)
+	return first, ends, err
 }

@@ -94,21 +94,27 @@ func markOf(r events.Record) string {
 // latest counts.
 func readMarks(ctx context.Context, t *target) (map[place]done, error) {
 	letters := map[place]done{}
-	err := eachDeadRecord(ctx, t, nil, func(m events.Message) {
-		what := markOf(m.Record)
-		var v mark
-		if what == "" || json.Unmarshal(m.Value, &v) != nil { // somebody else's
-			return
-		}
-		for p, offsets := range v.Letters {
-			for _, o := range offsets {
-				if old, ok := letters[place{p, o}]; !ok || !m.Time.Before(old.at) {
-					letters[place{p, o}] = done{what, m.Time}
-				}
-			}
-		}
+	err := eachDeadRecord(ctx, t, nil, func(m events.Message) error {
+		note(letters, m)
+		return nil
 	})
 	return letters, err
+}
+
+// note adds the letters that a mark names; another record names none.
+func note(letters map[place]done, m events.Message) {
+	what := markOf(m.Record)
+	var v mark
+	if what == "" || json.Unmarshal(m.Value, &v) != nil { // somebody else's
+		return
+	}
+	for p, offsets := range v.Letters {
+		for _, o := range offsets {
+			if old, ok := letters[place{p, o}]; !ok || !m.Time.Before(old.at) {
+				letters[place{p, o}] = done{what, m.Time}
+			}
+		}
+	}
 }
 
 // sortPlaces puts them in the order of the log.

@@ -214,27 +214,20 @@ func (w *deadWork) all(t *target) error {
 	if w.marks, err = readMarks(w.g.ctx, t); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(w.g.ctx)
-	defer cancel(nil)
 	found := map[place]bool{}
-	err = eachDead(ctx, t, nil, func(d events.DeadLetter) {
+	err = eachDead(w.g.ctx, t, nil, func(d events.DeadLetter) error {
 		at := placeOf(d.Position)
 		_, isDone := w.marks[at]
-		if ctx.Err() != nil || !w.picked.has(d, isDone) {
-			return
+		if !w.picked.has(d, isDone) {
+			return nil
 		}
 		if w.picked.places != nil {
 			found[at] = true
 		}
-		if err := w.take(ctx, d); err != nil {
-			cancel(err)
-		}
+		return w.take(w.g.ctx, d)
 	})
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
 	if err == nil {
-		err = w.flush(ctx)
+		err = w.flush(w.g.ctx)
 	}
 	if err == nil {
 		w.missing(found)

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"net"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -45,8 +47,15 @@ func (s *stack) eventRecords(t *testing.T) []events.Record {
 		t.Fatal(err)
 	}
 	defer client.Close()
+	first, ends, err := bounds(t.Context(), client, s.target.cfg.Kafka.Topic)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var all []events.Record
-	err = readTopic(t.Context(), client, s.target, s.target.cfg.Kafka.Topic, nil, func(m events.Message) { all = append(all, m.Record) })
+	err = client.Read(t.Context(), s.target.cfg.Kafka.Topic, first, ends, func(m events.Message) error {
+		all = append(all, m.Record)
+		return nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +223,60 @@ func TestDeadDrop(t *testing.T) {
 	}
 	if d := cmp.Diff(map[string]string{"0/0": letterReplayed, "0/1": letterDropped, "0/2": letterReplayed}, s.states(t)); d != "" {
 		t.Errorf("states (-want, +got):\n%s", d)
+	}
+	g, out := testGlobals(t, formatTable)
+	if err := (&deadShowCmd{}).run(g, s.target, events.Position{Offset: 1}); err != nil || !strings.Contains(out.String(), "state      dropped\n") {
+		t.Errorf("show does not say that the letter was dropped: %v\n%s", err, out)
+	}
+}
+
+// status counts letters, not the marks that say what was done with them.
+func TestStatusCountsLetters(t *testing.T) {
+	s := newLog(t)
+	for i := range int64(3) {
+		s.produceDead(t, events.DeadLetter{Reason: events.DeadUninsertable, Error: "e", From: "qunfa/sink", Record: goodRecord(t, i+1)})
+	}
+	if said, err := s.drop(t, deadDropCmd{deadPick{Positions: []string{"0/1"}}, true}); err != nil {
+		t.Fatal(err, said)
+	}
+	client, err := s.target.kafka()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	k := kafkaState{Topic: s.target.cfg.Kafka.Topic, DeadTopic: s.target.cfg.Kafka.DeadTopic}
+	if err := k.ask(t.Context(), client, "nobody"); err != nil {
+		t.Fatal(err)
+	}
+	if k.DeadLetters == nil || *k.DeadLetters != 3 || *k.OpenLetters != 2 {
+		t.Errorf("%s letters, %s of them open; want 3 and 2", known(k.DeadLetters), known(k.OpenLetters))
+	}
+}
+
+// A person waits for the answer, so it comes soon also when Kafka does not.
+func TestDeadWithoutKafka(t *testing.T) {
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close() // the kernel accepts, and nobody answers
+	for address, says := range map[string]string{
+		strings.TrimPrefix(gone.URL, "http://"): "nothing listens at the broker's address",
+		silent.Addr().String():                  "the broker did not answer in time",
+	} {
+		cfg := config.Default()
+		cfg.Kafka.Brokers = []string{address}
+		g, _ := testGlobals(t, formatTable)
+		start := time.Now()
+		err := (&deadListCmd{}).run(g, newTarget(t, cfg))
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("got %v, want advice: %s", err, says)
+		}
+		if took := time.Since(start); took > 3*kafkaPatience {
+			t.Errorf("%s: the answer took %s", says, took)
+		}
 	}
 }
 

@@ -120,53 +120,50 @@ func importTopic(ctx context.Context, t *target, db *clickhouse.DB, line *progre
 	if err != nil {
 		return err
 	}
-	todo, err := stretches(ctx, client, topic, nil)
+	first, ends, err := bounds(ctx, client, topic)
 	if err != nil {
-		return client.Diagnose(ctx, err)
+		return diagnose(ctx, client, err)
 	}
-	for _, s := range todo {
-		line.records += s.end - s.next
+	for p, end := range ends {
+		line.records += end - first[p]
 	}
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	b := &importBatch{store: store, log: log, fail: fail}
-	err = readTopic(ctx, client, t, topic, nil, func(m events.Message) { b.add(ctx, m) })
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
+	b := &importBatch{store: store, log: log}
+	err = client.Read(ctx, topic, first, ends, func(m events.Message) error { return b.add(ctx, m) })
+	switch {
+	case b.failed:
+		return err // of the database
+	case err != nil:
+		return diagnose(ctx, client, err)
 	}
-	if err != nil {
-		return client.Diagnose(ctx, err)
-	}
-	b.flush(ctx)
-	return context.Cause(ctx)
+	return b.flush(ctx)
 }
 
 // importBatch collects records to be stored together.
 type importBatch struct {
 	store clickhouse.StoreRecords
 	log   string // the name under which they are stored
-	fail  context.CancelCauseFunc
 
 	records []events.Message
 	bytes   int
+	failed  bool
 }
 
-func (b *importBatch) add(ctx context.Context, m events.Message) {
+func (b *importBatch) add(ctx context.Context, m events.Message) error {
 	m.Position.Topic = b.log
 	b.records = append(b.records, m)
 	if b.bytes += len(m.Value); len(b.records) >= 10_000 || b.bytes >= 16<<20 {
-		b.flush(ctx)
+		return b.flush(ctx)
 	}
+	return nil
 }
 
-func (b *importBatch) flush(ctx context.Context) {
-	if ctx.Err() != nil || len(b.records) == 0 {
-		return
+func (b *importBatch) flush(ctx context.Context) error {
+	if len(b.records) == 0 {
+		return nil
 	}
-	if err := b.store(ctx, b.records); err != nil {
-		b.fail(err)
-	}
-	b.records, b.bytes = nil, 0
+	err := b.store(ctx, b.records)
+	b.records, b.bytes, b.failed = nil, 0, err != nil
+	return err
 }
 
 // progressLine shows how far it is: on a terminal as a line that changes,

@@ -306,7 +306,7 @@ func TestStatus(t *testing.T) {
 	}
 	text := out.String()
 	for _, want := range []string{
-		"degraded", "ingest.kafka: degraded: spooling", "not yet in ClickHouse: 0", "records in " + s.target.cfg.Kafka.DeadTopic + ": 1 (`qunfa dead list` shows which dead letters are open)",
+		"degraded", "ingest.kafka: degraded: spooling", "not yet in ClickHouse: 0", "dead letters in " + s.target.cfg.Kafka.DeadTopic + ": 1, open: 1 (`qunfa dead list` shows them)",
 		"schema: ok", "0 to 13", "the oldest pending one was submitted 2026-03-01 08:05:00",
 		"missing callbacks cannot be seen", "cannot be seen", "100.0%", "Quiet",
 	} {

@@ -49,7 +49,8 @@ type kafkaState struct {
 	Partitions  []partitionState `json:"partitions"`
 	Lag         *int64           `json:"lag"` // records in Kafka and not yet in ClickHouse
 	DeadTopic   string           `json:"dead_topic"`
-	DeadLetters *int64           `json:"dead_letters"`
+	DeadLetters *int64           `json:"dead_letters"`      // null: not counted, or not known
+	OpenLetters *int64           `json:"dead_letters_open"` // of them, neither replayed nor dropped
 	Error       string           `json:"error,omitempty"`
 }
 
@@ -179,7 +180,7 @@ func (c *statusCmd) kafka(ctx context.Context, t *target, r *report) {
 	}
 	defer client.Close()
 	if err := r.Kafka.ask(ctx, client, t.cfg.Sink.Group); err != nil {
-		r.Kafka.Error = client.Diagnose(ctx, err).Error()
+		r.Kafka.Error = diagnose(context.WithoutCancel(ctx), client, err).Error()
 	}
 }
 
@@ -209,20 +210,44 @@ func (k *kafkaState) ask(ctx context.Context, client *kafka.Client, group string
 	if err != nil {
 		return err
 	}
-	var dead int64
-	for p, end := range ends {
-		dead += end - first[p]
-	}
-	k.DeadLetters = &dead
-	return nil
+	return k.countDead(ctx, client, first, ends)
 }
 
-func bounds(ctx context.Context, client *kafka.Client, topic string) (first, ends map[int32]int64, err error) {
-	if first, err = client.FirstOffsets(ctx, topic); err != nil {
-		return nil, nil, err
+// maxCounted bounds the records of the dead-letter topic that are read to count
+// the letters among them.
+const maxCounted = 100_000
+
+// countDead reads the topic: what in it is a letter, and which is done with, is
+// known to its records alone.
+func (k *kafkaState) countDead(ctx context.Context, client *kafka.Client, first, ends map[int32]int64) error {
+	var records int64
+	for p, end := range ends {
+		records += end - first[p]
 	}
-	ends, err = client.EndOffsets(ctx, topic)
-	return first, ends, err
+	if records > maxCounted {
+		return nil // not counted, which is null
+	}
+	var letters []place
+	marks := map[place]done{}
+	err := client.Read(ctx, k.DeadTopic, first, ends, func(m events.Message) error {
+		if isMark(m.Record) {
+			note(marks, m)
+		} else {
+			letters = append(letters, placeOf(m.Position))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	all, open := int64(len(letters)), int64(0)
+	for _, at := range letters {
+		if marks[at].what == "" {
+			open++
+		}
+	}
+	k.DeadLetters, k.OpenLetters = &all, &open
+	return nil
 }
 
 func (c *statusCmd) database(ctx context.Context, t *target, r *report) {
@@ -365,9 +390,9 @@ func (r *report) printKafka(b *strings.Builder) error {
 	if err := writeTable(b, t); err != nil {
 		return err
 	}
-	fmt.Fprintf(b, "  not yet in ClickHouse: %s; records in %s: %s", known(k.Lag), k.DeadTopic, known(k.DeadLetters))
-	if k.DeadLetters != nil && *k.DeadLetters > 0 {
-		b.WriteString(" (`qunfa dead list` shows which dead letters are open)")
+	fmt.Fprintf(b, "  not yet in ClickHouse: %s; dead letters in %s: %s", known(k.Lag), k.DeadTopic, known(k.DeadLetters))
+	if k.DeadLetters == nil || *k.DeadLetters > 0 {
+		fmt.Fprintf(b, ", open: %s (`qunfa dead list` shows them)", known(k.OpenLetters))
 	}
 	b.WriteByte('\n')
 	return nil

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-
-	"qunfa/internal/events"
 )
 
 // reader reads one partition ahead into the buffer, over a connection of its
@@ -92,82 +90,20 @@ func (r *reader) session(ctx context.Context) error {
 // fetch makes one request and buffers its answer.
 func (r *reader) fetch(conn *kafka.Conn, room int) error {
 	cfg := r.gen.group.cfg
-	// Without SeekDontCheck Seek asks the broker for its bounds, and fails.
-	if _, err := conn.Seek(r.next, kafka.SeekAbsolute|kafka.SeekDontCheck); err != nil {
-		return err
-	}
-	if err := conn.SetDeadline(time.Now().Add(cfg.MaxWait + fetchSlack)); err != nil {
-		return err
-	}
-	batch := conn.ReadBatchWith(kafka.ReadBatchConfig{
-		MinBytes:       1,
-		MaxBytes:       min(cfg.FetchBytes, max(room, minFetch)),
-		MaxWait:        cfg.MaxWait,
-		IsolationLevel: kafka.ReadUncommitted, // the other level still delivers aborted records, and hangs on open transactions
-	})
-	highWater := int64(-1)
-	if batch.Err() == nil { // else there was no answer to read it from
-		highWater = batch.HighWaterMark()
-	}
-	items := r.collect(batch, room)
-	after := batch.Offset()
-	err := batch.Close()
-	if len(items) > 0 || err == nil {
+	a, err := fetch(conn, r.next, fetchLimits{bytes: min(cfg.FetchBytes, max(room, minFetch)), wait: cfg.MaxWait, unpacked: room})
+	if len(a.items) > 0 || err == nil {
 		r.lost = 0
 	}
-	if len(items) > 0 {
+	if len(a.items) > 0 {
 		r.slip = false
 	}
-	r.gen.group.fetched(items)
-	r.gen.buffer.push(r.part, items, highWater)
-	r.next = max(r.next, after)
-	if errors.Is(err, kafka.RequestTimedOut) {
-		err = nil // nothing new within MaxWait
-	}
-	if err == nil || len(items) > 0 {
+	r.gen.group.fetched(a.items)
+	r.gen.buffer.push(r.part, a.items, a.highWater)
+	r.next = max(r.next, a.next)
+	if err == nil || len(a.items) > 0 {
 		r.gen.readAgain(r.part.partition)
 	}
 	return err
-}
-
-const (
-	// fetchSlack is what an answer may take beyond the broker's MaxWait.
-	fetchSlack = 3 * time.Second
-	// minFetch keeps requests from degenerating while the buffer is nearly full.
-	minFetch = 64 << 10
-)
-
-// collect reads the answer into memory at once: the connection's deadline runs,
-// however busy the handler is. It stops when the room is used up, since an
-// answer may be much larger unpacked; the rest is asked for again.
-func (r *reader) collect(batch *kafka.Batch, room int) []item {
-	if err := batch.Err(); err != nil {
-		return nil // Close returns it
-	}
-	var items []item
-	for used := 0; used < room; {
-		m, err := batch.ReadMessage()
-		if err != nil {
-			return items // the end of the answer, or an error that Close returns
-		}
-		it := item{msg: convert(m, batch.HighWaterMark())}
-		it.size = messageSize(it.msg)
-		used += it.size
-		items = append(items, it)
-	}
-	return items
-}
-
-func convert(m kafka.Message, highWater int64) events.Message {
-	out := events.Message{
-		Record:    events.Record{Key: m.Key, Value: m.Value, Time: m.Time.UTC()},
-		Position:  events.Position{Topic: m.Topic, Partition: int32(m.Partition), Offset: m.Offset},
-		HighWater: highWater,
-	}
-	for _, h := range m.Headers {
-		out.Headers = append(out.Headers, events.Header{Key: h.Key, Value: h.Value})
-	}
-	return out
 }
 
 // outOfRange decides what an offset outside the log means. Below its first
