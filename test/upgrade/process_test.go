@@ -1,0 +1,185 @@
+package upgrade
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// graceful is how long a process may take to end after SIGTERM: docs/operations.md
+// says so.
+const graceful = 30 * time.Second
+
+// process is a running service.
+type process struct {
+	t     *testing.T
+	name  string
+	cmd   *exec.Cmd
+	log   *output
+	done  chan struct{} // closed when it has ended
+	err   error         // written before done is closed
+	admin string        // URL of its admin listener
+
+	callbacks, records string // URLs, of an ingest
+}
+
+// start runs a service of a release until stop, or the end of the test.
+func (w *world) start(r release, service string) *process {
+	w.t.Helper()
+	p := &process{t: w.t, name: service + " of " + r.name, log: new(output), done: make(chan struct{})}
+	p.cmd = exec.Command(filepath.Join(r.bin, service), "--config", w.config)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	go func() {
+		defer close(p.done)
+		p.err = p.cmd.Wait()
+	}()
+	w.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // it may have ended
+		<-p.done
+		if w.t.Failed() {
+			w.t.Logf("%s said:\n%s", p.name, p.log)
+		}
+	})
+	w.until(p.name+" listens", func() string {
+		p.mustRun()
+		p.admin = p.log.find(`metrics=(http://\S+)/metrics`)
+		if service == "ingest" {
+			p.callbacks, p.records = p.log.find(`callbacks=(\S+)`), p.log.find(`record_api=(\S+)`)
+		}
+		if p.admin == "" || service == "ingest" && p.callbacks == "" {
+			return "it says: " + p.log.String()
+		}
+		return ""
+	})
+	return p
+}
+
+// ready waits until the service can do its work.
+func (w *world) ready(ps ...*process) {
+	w.t.Helper()
+	for _, p := range ps {
+		w.until(p.name+" is ready", func() string {
+			p.mustRun()
+			if page := p.page("/readyz"); !strings.HasPrefix(page, "ready") {
+				return page
+			}
+			return ""
+		})
+	}
+}
+
+// mustRun fails the test if the process has ended by itself.
+func (p *process) mustRun() {
+	p.t.Helper()
+	select {
+	case <-p.done:
+		p.t.Fatalf("%s has ended: %v\n%s", p.name, p.err, p.log)
+	default:
+	}
+}
+
+// stop ends the process in order, and in time.
+func (p *process) stop() {
+	p.t.Helper()
+	p.mustRun()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	over := time.NewTimer(graceful)
+	defer over.Stop()
+	select {
+	case <-p.done:
+	case <-over.C:
+		p.t.Fatalf("%s does not stop within %s:\n%s", p.name, graceful, p.log)
+	}
+	if p.err != nil {
+		p.t.Errorf("%s stopped with %v:\n%s", p.name, p.err, p.log)
+	}
+}
+
+// page fetches a page of the admin listener.
+func (p *process) page(path string) string {
+	p.t.Helper()
+	resp, err := http.Get(p.admin + path)
+	if err != nil {
+		p.t.Fatalf("%s of %s: %v", path, p.name, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatalf("%s of %s: %v", path, p.name, err)
+	}
+	return string(b)
+}
+
+// neverPaused checks that a sink has written without a pause since its start.
+func (p *process) neverPaused() {
+	p.t.Helper()
+	for line := range strings.Lines(p.page("/metrics")) {
+		if strings.HasPrefix(line, "qunfa_sink_failures_total{") && !strings.HasSuffix(line, " 0\n") {
+			p.t.Errorf("%s failed to write: %s", p.name, line)
+		}
+	}
+	if said := p.log.String(); strings.Contains(said, "cannot write") {
+		p.t.Errorf("%s paused:\n%s", p.name, said)
+	}
+}
+
+// output keeps what a process prints.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+// find returns what the group of an expression matched, or "".
+func (o *output) find(expression string) string {
+	m := regexp.MustCompile(expression).FindStringSubmatch(o.String())
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+// until polls until missing returns nothing: it says what is not right yet.
+func (w *world) until(what string, missing func() string) {
+	w.t.Helper()
+	over := time.NewTimer(patience)
+	defer over.Stop()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		why := missing()
+		if why == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-over.C:
+			w.t.Fatalf("after %s still not: %s\n%s", patience, what, why)
+		}
+	}
+}
