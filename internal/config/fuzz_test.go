@@ -94,12 +94,13 @@ func FuzzSecretsStayHidden(f *testing.F) {
 	f.Add(uint8(0), "{file: ", "}")
 	f.Add(uint8(0), "[", "]")
 	f.Add(uint8(0), "{", ": 1}")
-	f.Add(uint8(0), "|\n    ", "\n    key: x")
+	f.Add(uint8(0), "|\n        ", "\n    key: x")
 	f.Fuzz(func(t *testing.T, spot uint8, before, after string) {
-		// A newline before the secret would move it to where it is none.
+		// A newline before the secret, unless it is indented deeper than any of the
+		// keys, would move it to where it is none.
 		const secret = "SECRETxyzzy"
 		switch before {
-		case "", "{file: ", "[", "{", "|\n    ", `"`, "'", "!!str ", "&a ", ">\n      ":
+		case "", "{file: ", "[", "{", "|\n        ", `"`, "'", "!!str ", "&a ", ">\n        ":
 		default:
 			return
 		}
