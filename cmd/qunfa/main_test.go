@@ -191,3 +191,28 @@ func TestMigrateGrants(t *testing.T) {
 		t.Errorf("code %d\n%s%s", got.code, got.stdout, got.stderr)
 	}
 }
+
+func TestMigrateGrantsClients(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	const clients = "clickhouse: {clients: [{name: agency, appids: [wx1], password: agencypassword}, {name: brand, appids: [wx2, wx3]}]}\n"
+	if err := os.WriteFile("qunfa.yaml", []byte(clients), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := runWith(t, "", "migrate", "--grants")
+	for _, want := range []string{"CREATE USER IF NOT EXISTS `agency`", "CREATE ROW POLICY OR REPLACE `brand` ON `qunfa`.messages", "TO `agency`, `brand`;"} {
+		if got.code != 0 || !strings.Contains(got.stdout, want) {
+			t.Errorf("code %d, no %q in\n%s%s", got.code, want, got.stdout, got.stderr)
+		}
+	}
+	if strings.Contains(got.stdout, "wx1") || strings.Contains(got.stdout+got.stderr, "agencypassword") || !strings.Contains(got.stderr, "the password of brand is ") {
+		t.Errorf("accounts or passwords are in what is printed:\n%s%s", got.stdout, got.stderr)
+	}
+	got = runWith(t, "", "migrate", "--users-xml")
+	if got.code != 0 || !strings.Contains(got.stdout, "<messages><filter>appid IN (SELECT appid FROM `qunfa`.client_accounts WHERE client = &#39;brand&#39;)") {
+		t.Errorf("code %d\n%s%s", got.code, got.stdout, got.stderr)
+	}
+	if got = runWith(t, "", "migrate", "--grants", "--reader", "brand"); got.code == 0 || !strings.Contains(got.stderr, "cannot both be the user brand") {
+		t.Errorf("the reader is a client: code %d, %s", got.code, got.stderr)
+	}
+}

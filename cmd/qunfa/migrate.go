@@ -14,7 +14,7 @@ import (
 // migrateCmd prepares the servers that the configuration names. A local stack
 // prepares itself.
 type migrateCmd struct {
-	Grants   bool   `help:"Change nothing; print the SQL that makes the two users: the writer for the services and the reader for people." xor:"print"`
+	Grants   bool   `help:"Change nothing; print the SQL that makes the users: the writer for the services, the reader for people, and those of clickhouse.clients, who see their accounts alone." xor:"print"`
 	UsersXML bool   `help:"The same as a file for users.d, for servers that manage users in files." name:"users-xml" xor:"print"`
 	Writer   string `help:"Name of the writer. Default: clickhouse.username." placeholder:"NAME"`
 	Reader   string `help:"Name of the reader." default:"qunfa_reader"`
@@ -81,6 +81,12 @@ func (c *migrateCmd) printUsers(g *globals, cfg *config.Config) error {
 		{Name: writer, Role: clickhouse.RoleWriter, PasswordSHA256: c.hash(g, writer, writerPassword)},
 		{Name: c.Reader, Role: clickhouse.RoleReader, PasswordSHA256: c.hash(g, c.Reader, c.ReaderPassword)},
 	}
+	for _, k := range cfg.ClickHouse.Clients {
+		users = append(users, clickhouse.User{Name: k.Name, Role: clickhouse.RoleClient, PasswordSHA256: c.hash(g, k.Name, k.Password.Reveal())})
+	}
+	if err := distinct(users); err != nil {
+		return err
+	}
 	if c.UsersXML {
 		xml, err := clickhouse.UsersXML(cfg.ClickHouse.Database, users)
 		if err != nil {
@@ -95,6 +101,18 @@ func (c *migrateCmd) printUsers(g *globals, cfg *config.Config) error {
 	}
 	for _, s := range statements {
 		fmt.Fprintln(g.Stdout, s+";")
+	}
+	return nil
+}
+
+// distinct refuses one name for two users: it would get the rights of both.
+func distinct(users []clickhouse.User) error {
+	seen := map[string]clickhouse.Role{}
+	for _, u := range users {
+		if role, ok := seen[u.Name]; ok {
+			return usagef("the %s and a %s cannot both be the user %s", role, u.Role, u.Name)
+		}
+		seen[u.Name] = u.Role
 	}
 	return nil
 }

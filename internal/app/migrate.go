@@ -110,5 +110,20 @@ func migrateDatabase(ctx context.Context, cfg *config.Config, o Options, progres
 		return err
 	}
 	progress(fmt.Sprintf("accounts: %d", len(accounts)))
+	return setClients(ctx, cfg, db, progress)
+}
+
+// setClients stores who may see which accounts. It tells of what was taken, too:
+// a configuration that lacks a client locks it out.
+func setClients(ctx context.Context, cfg *config.Config, db *clickhouse.DB, progress func(string)) error {
+	var clients []clickhouse.Client
+	for _, c := range cfg.ClickHouse.Clients {
+		clients = append(clients, clickhouse.Client{Name: c.Name, AppIDs: c.AppIDs})
+	}
+	given, taken, err := db.SetClients(ctx, clients)
+	if err != nil || len(clients)+given+taken == 0 {
+		return err
+	}
+	progress(fmt.Sprintf("clients: %d; accounts given to them: %d, taken from them: %d", len(clients), given, taken))
 	return nil
 }

@@ -22,10 +22,14 @@ const (
 	RoleWriter Role = "writer"
 	// RoleReader is for people and Grafana: it reads the views, and nothing else.
 	RoleReader Role = "reader"
+	// RoleClient is for whoever may see some accounts and no others: it reads
+	// the views, of which row policies leave it the rows of its accounts. Which
+	// these are stands in the database, under the user's name; see [DB.SetClients].
+	RoleClient Role = "client"
 )
 
 // Roles lists every role.
-func Roles() []Role { return []Role{RoleOwner, RoleWriter, RoleReader} }
+func Roles() []Role { return []Role{RoleOwner, RoleWriter, RoleReader, RoleClient} }
 
 // userName is what can name a user both in SQL and as an element of users.xml.
 var userName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
@@ -53,8 +57,10 @@ func Grants(role Role, database, user string) ([]string, error) {
 		return writerGrants(database), nil
 	case RoleReader:
 		return readerGrants(database)
+	case RoleClient:
+		return clientGrants(database)
 	}
-	return nil, fmt.Errorf("role %q: want owner, writer or reader", role)
+	return nil, fmt.Errorf("role %q: want owner, writer, reader or client", role)
 }
 
 func ownerGrants(database, user string) []string {
@@ -107,37 +113,6 @@ func (u User) validate() error {
 	return checkUser(u.Name)
 }
 
-// readerLimits keeps one reader's question from starving everybody else's.
-// readonly=2 lets clients set what they set for themselves, within the maxima.
-var readerLimits = []struct {
-	name  string
-	value int64
-	max   int64 // 0: the value is fixed
-}{
-	{"readonly", 2, 0},
-	{"max_execution_time", 60, 300},
-	{"max_memory_usage", 4 << 30, 4 << 30},
-	{"max_concurrent_queries_for_user", 50, 0},
-}
-
-// UsersSQL returns statements that create the users for the database, for
-// servers that manage users in SQL. They can be run again.
-func UsersSQL(database string, users []User) ([]string, error) {
-	var statements []string
-	for _, u := range users {
-		grants, err := u.grants(database)
-		if err != nil {
-			return nil, err
-		}
-		statements = append(statements, "CREATE USER IF NOT EXISTS "+quoteName(u.Name)+
-			" IDENTIFIED WITH sha256_hash BY "+quoteText(u.PasswordSHA256)+u.settingsSQL())
-		for _, g := range grants {
-			statements = append(statements, g+" TO "+quoteName(u.Name))
-		}
-	}
-	return statements, nil
-}
-
 func (u User) grants(database string) ([]string, error) {
 	if err := u.validate(); err != nil {
 		return nil, err
@@ -145,44 +120,54 @@ func (u User) grants(database string) ([]string, error) {
 	return Grants(u.Role, database, u.Name)
 }
 
-func (u User) settingsSQL() string {
-	if u.Role != RoleReader {
-		return ""
+// UsersSQL returns statements that create the users for the database, for
+// servers that manage users in SQL. They can be run again. What limits a user
+// comes before what the user is allowed, so that a run which breaks off leaves
+// nobody with too much.
+func UsersSQL(database string, users []User) ([]string, error) {
+	var statements []string
+	for _, p := range profilesOf(users) {
+		statements = append(statements, p.sql())
 	}
-	var settings []string
-	for _, l := range readerLimits {
-		bound := fmt.Sprintf("MAX %d", l.max)
-		if l.max == 0 {
-			bound = "READONLY"
+	for _, u := range users {
+		grants, err := u.grants(database)
+		if err != nil {
+			return nil, err
 		}
-		settings = append(settings, fmt.Sprintf("%s = %d %s", l.name, l.value, bound))
+		statements = append(statements, "CREATE USER IF NOT EXISTS "+quoteName(u.Name)+
+			" IDENTIFIED WITH sha256_hash BY "+quoteText(u.PasswordSHA256))
+		if p, ok := profileOf(u.Role); ok {
+			statements = append(statements, "ALTER USER "+quoteName(u.Name)+" SETTINGS PROFILE "+quoteText(p.name))
+		}
+		policies, err := u.policies(database)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range policies {
+			statements = append(statements, p.sql(database, u.Name))
+		}
+		for _, g := range grants {
+			statements = append(statements, g+" TO "+quoteName(u.Name))
+		}
 	}
-	return " SETTINGS " + strings.Join(settings, ", ")
+	return append(statements, quotaSQL(users)...), nil
 }
 
 // UsersXML returns the same as [UsersSQL] as a file for the server's users.d
 // directory, for servers that manage users in files.
 func UsersXML(database string, users []User) (string, error) {
 	var b strings.Builder
-	b.WriteString("<clickhouse>\n  <profiles>\n    <qunfa_reader>\n")
-	for _, l := range readerLimits {
-		fmt.Fprintf(&b, "      <%s>%d</%s>\n", l.name, l.value, l.name)
+	b.WriteString("<clickhouse>\n  <profiles>\n")
+	for _, p := range profilesOf(users) {
+		p.writeXML(&b)
 	}
-	b.WriteString("      <constraints>\n")
-	for _, l := range readerLimits {
-		bound := fmt.Sprintf("<max>%d</max>", l.max)
-		if l.max == 0 {
-			bound = "<readonly/>"
-		}
-		fmt.Fprintf(&b, "        <%s>%s</%s>\n", l.name, bound, l.name)
-	}
-	b.WriteString("      </constraints>\n    </qunfa_reader>\n    <qunfa_service/>\n  </profiles>\n  <users>\n")
+	b.WriteString("    <qunfa_service/>\n  </profiles>\n")
+	writeQuotaXML(&b, users)
+	b.WriteString("  <users>\n")
 	for _, u := range users {
-		grants, err := u.grants(database)
-		if err != nil {
+		if err := u.writeXML(&b, database); err != nil {
 			return "", err
 		}
-		u.writeXML(&b, grants)
 	}
 	b.WriteString("  </users>\n</clickhouse>\n")
 	return b.String(), nil
@@ -190,17 +175,37 @@ func UsersXML(database string, users []User) (string, error) {
 
 // writeXML leaves out which addresses the user may come from: the server's own
 // configuration should say so, and by default it is any.
-func (u User) writeXML(b *strings.Builder, grants []string) {
-	profile := "qunfa_service"
-	if u.Role == RoleReader {
-		profile = "qunfa_reader"
+func (u User) writeXML(b *strings.Builder, database string) error {
+	grants, err := u.grants(database)
+	if err != nil {
+		return err
 	}
-	fmt.Fprintf(b, "    <%s>\n      <password_sha256_hex>%s</password_sha256_hex>\n      <profile>%s</profile>\n      <quota>default</quota>\n      <networks><ip>::/0</ip></networks>\n      <grants>\n",
-		u.Name, u.PasswordSHA256, profile)
+	policies, err := u.policies(database)
+	if err != nil {
+		return err
+	}
+	profile, quota := "qunfa_service", "default"
+	if p, ok := profileOf(u.Role); ok {
+		profile = p.name
+	}
+	if u.Role == RoleClient {
+		quota = clientQuota
+	}
+	fmt.Fprintf(b, "    <%s>\n      <password_sha256_hex>%s</password_sha256_hex>\n      <profile>%s</profile>\n      <quota>%s</quota>\n      <networks><ip>::/0</ip></networks>\n      <grants>\n",
+		u.Name, u.PasswordSHA256, profile, quota)
 	for _, g := range grants {
-		b.WriteString("        <query>")
-		_ = xml.EscapeText(b, []byte(g)) // a strings.Builder does not fail
-		b.WriteString("</query>\n")
+		b.WriteString("        <query>" + escapeXML(g) + "</query>\n")
 	}
-	fmt.Fprintf(b, "      </grants>\n    </%s>\n", u.Name)
+	b.WriteString("      </grants>\n")
+	if err := writePoliciesXML(b, database, policies); err != nil {
+		return fmt.Errorf("user %q: %w", u.Name, err)
+	}
+	fmt.Fprintf(b, "    </%s>\n", u.Name)
+	return nil
+}
+
+func escapeXML(s string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(s)) // a strings.Builder does not fail
+	return b.String()
 }

@@ -115,6 +115,9 @@ func TestAccess(t *testing.T) {
 	}
 	t.Run("writer", func(t *testing.T) { testWriter(t, as(clickhouse.RoleWriter)) })
 	t.Run("reader", func(t *testing.T) { testReader(t, as(clickhouse.RoleReader)) })
+	t.Run("client", func(t *testing.T) {
+		testClient(t, owner, as(clickhouse.RoleWriter), as(clickhouse.RoleClient), names[clickhouse.RoleClient])
+	})
 }
 
 func testWriter(t *testing.T, db *clickhouse.DB) {
@@ -142,6 +145,7 @@ func testWriter(t *testing.T, db *clickhouse.DB) {
 		"DROP TABLE event_rows", "TRUNCATE TABLE message_rows", "ALTER TABLE event_rows ADD COLUMN x Int64",
 		"ALTER TABLE event_rows DELETE WHERE 1", "DROP DATABASE "+db.Database(), "CREATE TABLE x (a Int64) ENGINE = MergeTree ORDER BY a",
 		"INSERT INTO setting_rows (name, value) VALUES ('time_zone', 'UTC')", "SELECT count() FROM messages",
+		"INSERT INTO client_rows (client, appid) VALUES ('x', 'wx1')",
 		"SELECT count() FROM other.secret",
 	)
 }
@@ -159,8 +163,14 @@ func testReader(t *testing.T, db *clickhouse.DB) {
 	if got := one(t, db, "SELECT total FROM messages WHERE msg_id = 1 SETTINGS max_execution_time = 5"); got != int64(100) {
 		t.Errorf("total = %v, want 100", got)
 	}
-	for _, table := range []string{"event_rows", "record_rows", "message_rows", "error_code_rows", "account_rows", "setting_rows", "schema_migrations"} {
+	for _, table := range []string{"event_rows", "record_rows", "message_rows", "error_code_rows", "account_rows", "setting_rows", "client_rows", "rebuild_rows", "schema_migrations"} {
 		refused(t, db, "SELECT count() FROM "+table, "INSERT INTO "+table+" SELECT * FROM "+table)
+	}
+	for _, s := range []string{
+		"SELECT 1 SETTINGS max_execution_time = 0", "SELECT 1 SETTINGS max_execution_time = 301", "SELECT 1 SETTINGS max_memory_usage = 0",
+		"SELECT 1 SETTINGS max_rows_to_read = 0", "SELECT 1 SETTINGS max_result_rows = 0", "SELECT 1 SETTINGS max_concurrent_queries_for_user = 0", "SELECT 1 SETTINGS readonly = 0",
+	} {
+		bounded(t, db, s)
 	}
 	refused(t, db, "DROP VIEW messages", "CREATE TABLE x (a Int64) ENGINE = MergeTree ORDER BY a", "SELECT count() FROM other.secret",
 		"SELECT * FROM file('/etc/passwd', 'LineAsString')", "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')")
@@ -171,6 +181,15 @@ func testReader(t *testing.T, db *clickhouse.DB) {
 	}
 	if d := cmp.Diff(views, names); d != "" {
 		t.Errorf("tables whose columns and comments the reader can see (-want +got):\n%s", d)
+	}
+}
+
+// bounded checks that the user may not change a setting so far.
+func bounded(t *testing.T, db *clickhouse.DB, statement string) {
+	t.Helper()
+	_, err := db.Query(t.Context(), statement)
+	if e, ok := errors.AsType[*clickhouse.Error](err); !ok || (e.Code != 452 && e.Code != 164) { // constraint violated; readonly
+		t.Errorf("%s: %v, want that the setting is bounded", statement, err)
 	}
 }
 

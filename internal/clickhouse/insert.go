@@ -19,6 +19,7 @@ const (
 	tableAccounts   = "account_rows"
 	tableSettings   = "setting_rows"
 	tableRebuilds   = "rebuild_rows"
+	tableClients    = "client_rows"
 	tableMigrations = "schema_migrations"
 )
 

@@ -123,6 +123,19 @@ type ClickHouse struct {
 	Password Secret `yaml:"password"`
 	// Encryption of the connections to ClickHouse.
 	TLS TLS `yaml:"tls"`
+	// Users of ClickHouse who may see some accounts alone. `qunfa migrate` stores which; `qunfa migrate --grants` prints how to make
+	// the users, which has to be done once for each.
+	Clients []Client `yaml:"clients" used:"migrate"`
+}
+
+// Client is a user of ClickHouse who may see some accounts alone.
+type Client struct {
+	// The user's name. Letters, digits, dots, dashes and underscores.
+	Name string `yaml:"name"`
+	// The accounts that it may see. One that is taken out of the list is seen no more after the next `qunfa migrate`.
+	AppIDs []string `yaml:"appids"`
+	// Its password, for `qunfa migrate --grants` and `--users-xml`, which print the hash. Left out: they make one and tell it.
+	Password Secret `yaml:"password"`
 }
 
 // Ingest configures the service that WeChat calls.

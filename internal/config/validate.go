@@ -127,6 +127,23 @@ func (c *checker) clickhouse(h *ClickHouse) {
 	c.require(identifier.MatchString(h.Database), "clickhouse.database", "want letters, digits and underscores")
 	c.require(h.Username != "", "clickhouse.username", "want a user")
 	c.tls("clickhouse.tls", &h.TLS)
+	c.clients(h)
+}
+
+// userName is what can name a user of ClickHouse in SQL and in files alike.
+var userName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
+func (c *checker) clients(h *ClickHouse) {
+	seen := map[string]bool{h.Username: true}
+	for i, k := range h.Clients {
+		path := fmt.Sprintf("clickhouse.clients[%d]", i)
+		c.require(userName.MatchString(k.Name), path+".name", "want letters, digits, '_', '-' and '.', beginning with a letter")
+		c.require(!seen[k.Name], path+".name", "want a user of its own: this one is named before")
+		seen[k.Name] = true
+		for j, a := range k.AppIDs {
+			c.require(a != "", fmt.Sprintf("%s.appids[%d]", path, j), "want an appid")
+		}
+	}
 }
 
 func (c *checker) ingest(i *Ingest) {

@@ -112,7 +112,7 @@ func writeNeeds(b *bytes.Buffer) {
 // defaults is a configuration with one account and one platform as they are if a file says nothing.
 func defaults(t *testing.T) *config.Config {
 	t.Helper()
-	file := []byte("accounts: [{appid: wx0}]\nplatforms: [{component_appid: wx1, tokens: [t], aes_keys: [" + strings.Repeat("a", 43) + "]}]\n")
+	file := []byte("accounts: [{appid: wx0}]\nclickhouse: {clients: [{name: agency}]}\nplatforms: [{component_appid: wx1, tokens: [t], aes_keys: [" + strings.Repeat("a", 43) + "]}]\n")
 	c, _, err := config.Loader{}.Parse("defaults.yaml", file)
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +251,7 @@ func defaultOf(f reflect.StructField, v reflect.Value) string {
 	if said := f.Tag.Get("default"); said != "" {
 		return said
 	}
-	needed := strings.HasSuffix(f.Name, "AppID") || v.Kind() == reflect.Slice
+	needed := strings.HasSuffix(f.Name, "AppID") || v.Interface() == "agency" || v.Kind() == reflect.Slice
 	var text string
 	switch x := v.Interface().(type) {
 	case config.Secret:
