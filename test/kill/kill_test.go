@@ -104,16 +104,16 @@ func (r *process) round(s *sender, way int, chance *rand.Rand) *process {
 		return r
 	}
 	r.mustRun()
-	r.kill()
+	r.Kill()
 	next := r.program.start()
 	if way == killStarting {
 		pause := time.NewTimer(time.Duration(chance.Int64N(int64(1500 * time.Millisecond)))) // the moment is the point
 		select {
 		case <-pause.C:
-		case <-next.done: // mustRun says so
+		case <-next.Done(): // mustRun says so
 		}
 		next.mustRun()
-		next.kill()
+		next.Kill()
 		next = r.program.start()
 	}
 	next.takes(s)
