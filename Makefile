@@ -12,7 +12,7 @@ GOLANGCI  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
 export QUNFA_LOCALENGINE := $(CURDIR)/$(BIN)/localengine
 
-.PHONY: help build demo up test test-race test-containers test-compose test-alerts fuzz bench lint fmt clean FORCE
+.PHONY: help build demo up test test-race test-containers test-compose test-alerts chaos fuzz bench lint fmt clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ test-compose: ## bring the compose deployment up, use it and restart its parts (
 test-alerts: build ## check the alert rules, and provoke the alerts on a running pipeline
 	@$(BIN)/qunfa engine install
 	@$(GO) test -v -count=1 -timeout 15m $(TESTFLAGS) -tags prom ./test/prometheus
+
+chaos: ## faults under load, compared with the truth; CHAOS_FOR=5m CHAOS_SEED=… CHAOS_WORLD=all (cluster needs Docker)
+	@case "$(or $(CHAOS_WORLD),all)" in cluster) run=TestCluster ;; embedded) run=TestEmbedded ;; all) run='TestCluster|TestEmbedded' ;; \
+	  *) echo "CHAOS_WORLD is cluster, embedded or all"; exit 2 ;; esac; \
+	CHAOS_FOR="$(CHAOS_FOR)" CHAOS_SEED="$(CHAOS_SEED)" CHAOS_RATE="$(CHAOS_RATE)" \
+	  $(GO) test -v -count=1 -timeout 0 $(TESTFLAGS) -tags chaos -run "$$run" ./test/chaos
 
 fuzz: ## fuzz every boundary that takes bytes from outside, FUZZTIME (default 30s) each
 	@GO="$(GO)" FUZZTIME="$(or $(FUZZTIME),30s)" ./test/fuzz.sh

@@ -172,6 +172,10 @@ func (e Entry) expect() Expectation {
 	return Expectation{Outcome: OutcomeMissing}
 }
 
+// IfTaken is what is to be expected of an uncertain message if its push was
+// taken after all.
+func (e Entry) IfTaken() Expectation { return e.byCallback() }
+
 func (e Entry) byCallback() Expectation {
 	x := Expectation{
 		DecidedBy: "callback", Status: e.Plan.Status,
