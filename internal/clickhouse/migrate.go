@@ -54,7 +54,7 @@ func (db *DB) Migrate(ctx context.Context, progress func(Step)) error {
 func (db *DB) migrate(ctx context.Context, progress func(Step)) error {
 	for _, step := range []func(context.Context, func(Step)) error{
 		db.createDatabase, db.checkNotNewer, db.checkTimeZone, db.migrateTables,
-		db.storeTimeZone, db.fillErrorCodes, db.createViews, db.syncInserts,
+		db.storeTimeZone, db.storeServices, db.fillErrorCodes, db.createViews, db.syncInserts,
 	} {
 		if err := step(ctx, progress); err != nil {
 			return err

@@ -48,7 +48,7 @@ func TestMigrateTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := steps(t, db)
-	want := map[string]int{"database": 1, "migration": migrations(t), "setting": 8, "error codes": 1, "view": len(views)}
+	want := map[string]int{"database": 1, "migration": migrations(t), "setting": 9, "error codes": 1, "view": len(views)}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("first migrate (-want +got):\n%s", d)
 	}

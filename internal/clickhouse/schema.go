@@ -19,8 +19,8 @@ import (
 var ErrSchema = errors.New("database schema")
 
 // CheckSchema reports why the database is not ready for this version: it is
-// missing, or older (run qunfa migrate), or newer (upgrade this program).
-// Services ask until the answer is nil; they never change a schema.
+// missing, or older (run qunfa migrate), or newer and too different (upgrade
+// this program). Services ask until the answer is nil; they never change a schema.
 func (db *DB) CheckSchema(ctx context.Context) error {
 	start := db.cfg.Clock()
 	return db.done(opSchema, start, db.checkSchema(ctx))
@@ -38,7 +38,7 @@ func (db *DB) checkSchema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := compareVersions(db.cfg.Database, have, want); err != nil {
+	if err := db.checkFits(ctx, have, want); err != nil {
 		return err
 	}
 	_, err = db.location(ctx)

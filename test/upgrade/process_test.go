@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"os/exec"
@@ -121,6 +122,19 @@ func (p *process) page(path string) string {
 		p.t.Fatalf("%s of %s: %v", path, p.name, err)
 	}
 	return string(b)
+}
+
+// lacks says which texts a page does not have yet.
+func (p *process) lacks(path string, texts ...string) string {
+	p.t.Helper()
+	p.mustRun()
+	page := p.page(path)
+	for _, text := range texts {
+		if !strings.Contains(page, text) {
+			return fmt.Sprintf("%s has no %q:\n%s", path, text, page)
+		}
+	}
+	return ""
 }
 
 // neverPaused checks that a sink has written without a pause since its start.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,8 +170,9 @@ func (w *world) viewsAnswer() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	filled := []string{"messages", "events", "delivery_daily", "delivery_hourly", "recording_daily", "accounts", "settings", "error_codes"}
 	for _, v := range views {
-		if v != "missing_callbacks" && v != "audit_failures" && v != "campaigns" && v != "articles" && len(w.query("SELECT * FROM "+v+" LIMIT 3")) == 0 {
+		if rows := w.query("SELECT * FROM " + v + " LIMIT 3"); len(rows) == 0 && slices.Contains(filled, v) {
 			w.t.Errorf("the view %s is empty", v)
 		}
 	}
