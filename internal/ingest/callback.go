@@ -209,6 +209,9 @@ func (c *callbacks) publish(ctx context.Context, t *target, p wechat.Push, recei
 	if errors.Is(err, ErrTooLarge) {
 		err = &unusableError{err} // the body alone is smaller than the event
 	}
+	if err == nil {
+		c.log.Unsampled().Debug("the result of a mass send is durable", "appid", t.appid, "msg_id", data.MsgID, "event_id", e.ID)
+	}
 	return data.StatusKind, err
 }
 

@@ -101,11 +101,18 @@ func (n *node) integer(name string) (*int64, error) {
 		return nil, nil
 	}
 	v, ok := parseWhole(s)
-	if !ok {
-		return nil, fmt.Errorf("element %s holds %q: want a whole number", clip(k.name), clip(s))
+	switch {
+	case ok:
+		return &v, nil
+	case len(s) > longestWhole: // an openid for instance, which is nobody's business
+		return nil, fmt.Errorf("element %s holds %d bytes: want a whole number", clip(k.name), len(s))
 	}
-	return &v, nil
+	return nil, fmt.Errorf("element %s holds %q: want a whole number", clip(k.name), clip(s))
 }
+
+// longestWhole is the length of the longest text that an error about a number
+// quotes. An openid is longer, and errors are logged.
+const longestWhole = 20
 
 // parseWhole reads a whole number that fits 64 bits. Converters on the way from
 // XML to JSON are known to write 3.147483648E9; that is accepted as long as the

@@ -117,6 +117,16 @@ func (w *world) checkLetter(d events.DeadLetter, reason, body string, origin boo
 // post signs and encrypts a body as WeChat would for an account, and returns it.
 func (w *world) post(in *service, account int, msgID int64, body string) string {
 	w.t.Helper()
+	body, refusal := w.tryPost(in, account, msgID, body)
+	if refusal != "" {
+		w.t.Fatalf("%s to\n%s", refusal, body)
+	}
+	return body
+}
+
+// tryPost is post that says why there was no success, which WeChat answers by trying again.
+func (w *world) tryPost(in *service, account int, msgID int64, body string) (posted, refusal string) {
+	w.t.Helper()
 	a := w.sim.Accounts()[account]
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	body = strings.NewReplacer("TIME", now, "ID", strconv.FormatInt(msgID, 10), "GH", a.OriginalID).Replace(
@@ -134,9 +144,9 @@ func (w *world) post(in *service, account int, msgID int64, body string) string 
 	}
 	defer resp.Body.Close()
 	if answer, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK || string(answer) != "success" {
-		w.t.Fatalf("answer %s %s to\n%s", resp.Status, answer, body)
+		return body, fmt.Sprintf("answer %s %s", resp.Status, answer)
 	}
-	return body
+	return body, ""
 }
 
 func (w *world) encrypt(a wechattest.Account, q url.Values, body string) string {

@@ -42,6 +42,8 @@ type world struct {
 	client *kafka.Client  // of the test itself, never cut
 	db     *clickhouse.DB // the same
 	http   *http.Client
+
+	logs io.Writer // takes what all services log, at every level; nil: the test's output
 }
 
 // newWorld prepares everything but topics and database, which migrate makes.
@@ -161,6 +163,9 @@ func (w *world) startVia(way *wire.Wire, name string, change ...func(*config.Con
 		c(&cfg)
 	}
 	log := slog.New(slog.NewTextHandler(w.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if w.logs != nil {
+		log = slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	h, err := app.NewHost(&cfg, app.Options{Logger: log, KafkaDial: way.Dial}, name)
 	if err != nil {
 		w.t.Fatalf("start %s: %v", name, err)
