@@ -109,3 +109,19 @@ func TestAnchors(t *testing.T) {
 		t.Error("a comment in code is taken for a heading")
 	}
 }
+
+// TestEveryPageIsListed holds the list of pages in the README.
+func TestEveryPageIsListed(t *testing.T) {
+	for _, readme := range []string{"README.md", "README.zh.md"} {
+		text := read(t, filepath.Join(root, readme))
+		pages, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
+		if err != nil || len(pages) < 10 {
+			t.Fatalf("%d pages: %v", len(pages), err)
+		}
+		for _, page := range pages {
+			if !strings.Contains(text, "](docs/"+filepath.Base(page)+")") {
+				t.Errorf("%s does not name docs/%s", readme, filepath.Base(page))
+			}
+		}
+	}
+}
