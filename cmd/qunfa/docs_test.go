@@ -144,7 +144,7 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Chdir(t.TempDir()) // there is no configuration that a service could start with
+	t.Chdir(t.TempDir())                               // there is no configuration that a service could start with
 	if err := os.Mkdir("secrets", 0o700); err != nil { // deploy-secrets wants one that exists
 		t.Fatal(err)
 	}

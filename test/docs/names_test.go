@@ -57,3 +57,30 @@ func TestNamedFilesExist(t *testing.T) {
 func madeByOperator(path string) bool {
 	return strings.HasPrefix(path, "alertmanager/secrets") || strings.HasPrefix(path, "deploy/compose/accounts/")
 }
+
+// TestArchitectureIsComplete holds the lists of packages and decisions.
+func TestArchitectureIsComplete(t *testing.T) {
+	text := read(t, filepath.Join(root, "docs/architecture.md"))
+	for _, pattern := range []string{"cmd/*", "internal/*", "test/*", "docs/adr/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: nothing found: %v", pattern, err)
+		}
+		for _, path := range found {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, want := filepath.Base(path), ""
+			switch {
+			case strings.HasSuffix(name, ".md"):
+				want = "](adr/" + name + ")"
+			case info.IsDir():
+				want = "`" + strings.TrimSuffix(pattern, "*") + name + "`"
+			}
+			if !strings.Contains(text, want) {
+				t.Errorf("docs/architecture.md does not name %s", want)
+			}
+		}
+	}
+}
