@@ -131,6 +131,43 @@ func (c *Client) GetCallbackIP(ctx context.Context, ts TokenSource) ([]netip.Pre
 	return prefixes, nil
 }
 
+// CallbackCheck is what WeChat finds out about the host of an account's callback URL, from where it calls.
+type CallbackCheck struct {
+	Addresses []netip.Addr // that the host's name has for WeChat
+	// Silent are those of them that did not answer a ping. WeChat sends a single one, and
+	// many networks answer none: it is a hint and no proof.
+	Silent []netip.Addr
+}
+
+// NoCallbackURL is the errcode of [Client.CheckCallback] for an account that has no callback URL.
+const NoCallbackURL = 40201
+
+// CheckCallback lets WeChat look up and ping the host of the callback URL that is entered in the
+// account's console (cgi-bin/callback/check). It takes WeChat a few seconds.
+func (c *Client) CheckCallback(ctx context.Context, ts TokenSource) (CallbackCheck, error) {
+	answer, err := c.call(ctx, ts, request{
+		api: apiCallbackCheck, method: http.MethodPost, path: "/cgi-bin/callback/check",
+		body: map[string]string{"action": "all", "check_operator": "DEFAULT"},
+	})
+	if err != nil {
+		return CallbackCheck{}, err
+	}
+	var found CallbackCheck
+	for _, entry := range answer.all("dns") {
+		a, err := netip.ParseAddr(entry.word("ip"))
+		if err != nil {
+			return CallbackCheck{}, &answerError{apiCallbackCheck, fmt.Errorf("dns holds %q: want an address", clip(entry.word("ip")))}
+		}
+		found.Addresses = append(found.Addresses, a)
+	}
+	for _, entry := range answer.all("ping") {
+		if a, err := netip.ParseAddr(entry.word("ip")); err == nil && entry.word("package_loss") == "100%" {
+			found.Silent = append(found.Silent, a)
+		}
+	}
+	return found, nil
+}
+
 func parsePrefix(s string) (netip.Prefix, error) {
 	if p, err := netip.ParsePrefix(s); err == nil {
 		return p.Masked(), nil

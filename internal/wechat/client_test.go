@@ -143,6 +143,28 @@ func TestGetCallbackIP(t *testing.T) {
 	}
 }
 
+func TestCheckCallback(t *testing.T) {
+	f := always(`{"dns":[{"ip":"203.0.113.5","real_operator":"UNICOM"},{"ip":"203.0.113.6","real_operator":"CAP"}],
+		"ping":[{"ip":"203.0.113.5","from_operator":"CAP","package_loss":"0%","time":"23.079ms"},{"ip":"203.0.113.6","from_operator":"CAP","package_loss":"100%","time":""}]}`)
+	got, err := f.client(t).CheckCallback(t.Context(), &tokens{list: []string{"T"}})
+	up, down := netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("203.0.113.6")
+	want := CallbackCheck{Addresses: []netip.Addr{up, down}, Silent: []netip.Addr{down}}
+	if diff := cmp.Diff(got, want, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || diff != "" {
+		t.Errorf("%v (-got, +want):\n%s", err, diff)
+	}
+	if c := f.seen()[0]; c.method != "POST" || c.path != "/cgi-bin/callback/check" || c.token != "T" || c.body["action"] != "all" || c.body["check_operator"] != "DEFAULT" {
+		t.Errorf("request %+v", c)
+	}
+	_, err = always(refusal(NoCallbackURL)).client(t).CheckCallback(t.Context(), &tokens{list: []string{"T"}})
+	var e *APIError
+	if !errors.As(err, &e) || e.Code != NoCallbackURL {
+		t.Errorf("no URL: %v", err)
+	}
+	if _, err := always(`{"dns":[{"ip":"nowhere"}]}`).client(t).CheckCallback(t.Context(), &tokens{list: []string{"T"}}); err == nil || !strings.Contains(err.Error(), `"nowhere"`) {
+		t.Errorf("no address: %v", err)
+	}
+}
+
 // A token that WeChat refuses is replaced once, whatever code it refuses with.
 func TestRefusedTokenIsReplacedOnce(t *testing.T) {
 	const ok = `{"msg_id":7,"msg_status":"SENDING"}`

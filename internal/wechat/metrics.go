@@ -8,15 +8,16 @@ import (
 
 // The APIs by their names in metrics and errors.
 const (
-	apiMassGet     = "mass_get"
-	apiQuota       = "quota_get"
-	apiCallbackIP  = "callback_ip"
-	apiStableToken = "stable_token"
-	apiTokenURL    = "token_url"
+	apiMassGet       = "mass_get"
+	apiQuota         = "quota_get"
+	apiCallbackIP    = "callback_ip"
+	apiCallbackCheck = "callback_check"
+	apiStableToken   = "stable_token"
+	apiTokenURL      = "token_url"
 )
 
 func apis() []string {
-	return []string{apiMassGet, apiQuota, apiCallbackIP, apiStableToken, apiTokenURL}
+	return []string{apiMassGet, apiQuota, apiCallbackIP, apiCallbackCheck, apiStableToken, apiTokenURL}
 }
 
 // resultOK is the result of a request that was answered without an error; other results

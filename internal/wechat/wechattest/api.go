@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 )
 
 // handler answers one endpoint: with a value to encode, with an error, or with
@@ -25,6 +27,7 @@ func (s *Simulator) routes() *http.ServeMux {
 		pathSpeed:   s.mass(pathSpeed, s.handleSpeed),
 		pathQuota:   s.mass(pathQuota, s.handleQuota),
 		pathClear:   s.mass(pathClear, s.handleClear),
+		pathCheck:   s.mass(pathCheck, s.handleCheck),
 		pathIPs:     s.handleIPs,
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -57,6 +60,7 @@ func (s *Simulator) answer(w http.ResponseWriter, r *http.Request, path string, 
 		}
 	}
 	w.Header().Set("Content-Type", "application/json; encoding=utf-8")
+	w.Header().Set("Date", s.cfg.Clock().UTC().Format(http.TimeFormat))
 	if err := json.NewEncoder(w).Encode(fields); err != nil {
 		s.cfg.Logger.DebugContext(r.Context(), "answer not written", "path", path, "error", err)
 	}
@@ -149,6 +153,37 @@ func (s *Simulator) handleClear(a *account, body json.RawMessage) (map[string]an
 	a.usage.clears++
 	clear(a.usage.used)
 	return done(), nil
+}
+
+// handleCheck looks at the host of the callback URL from where WeChat is. Here that is loopback,
+// whatever the host is called, so that a test asks no name server.
+func (s *Simulator) handleCheck(a *account, body json.RawMessage) (map[string]any, *APIError) {
+	var q struct {
+		Action   string `json:"action"`
+		Operator string `json:"check_operator"`
+	}
+	switch err := json.Unmarshal(body, &q); {
+	case err != nil:
+		return nil, refusal(47001)
+	case !slices.Contains([]string{"dns", "ping", "all"}, q.Action):
+		return nil, refusal(40202)
+	case !slices.Contains([]string{"CHINANET", "UNICOM", "CAP", "DEFAULT"}, q.Operator):
+		return nil, refusal(40203)
+	case a.CallbackURL == "":
+		return nil, refusal(40201)
+	}
+	ip := "127.0.0.1"
+	if u, err := url.Parse(a.CallbackURL); err == nil && net.ParseIP(u.Hostname()) != nil {
+		ip = u.Hostname()
+	}
+	answer := map[string]any{}
+	if q.Action != "ping" {
+		answer["dns"] = []any{map[string]any{"ip": ip, "real_operator": "CAP"}}
+	}
+	if q.Action != "dns" {
+		answer["ping"] = []any{map[string]any{"ip": ip, "from_operator": "CAP", "package_loss": "0%", "time": "0.042ms"}}
+	}
+	return answer, nil
 }
 
 func done() map[string]any { return map[string]any{"errcode": 0, "errmsg": "ok"} }

@@ -405,3 +405,27 @@ func TestCallbackIPs(t *testing.T) {
 		t.Errorf("answer (-want +got):\n%s", diff)
 	}
 }
+
+func TestCallbackCheck(t *testing.T) {
+	account := Account{CallbackURL: "http://127.0.0.1:1/callback"}
+	c := newCaller(t, Config{Accounts: []Account{account, {}}})
+	ask := func(body string) map[string]any { return c.post(pathCheck, body) }
+	want := map[string]any{
+		"dns":  []any{map[string]any{"ip": "127.0.0.1", "real_operator": "CAP"}},
+		"ping": []any{map[string]any{"ip": "127.0.0.1", "from_operator": "CAP", "package_loss": "0%", "time": "0.042ms"}},
+	}
+	if diff := cmp.Diff(want, ask(`{"action":"all","check_operator":"DEFAULT"}`)); diff != "" {
+		t.Errorf("answer (-want +got):\n%s", diff)
+	}
+	if got := ask(`{"action":"dns","check_operator":"CAP"}`); got["ping"] != nil || got["dns"] == nil {
+		t.Errorf("asked for dns alone: %v", got)
+	}
+	c.wantCode("40202", ask(`{"action":"look","check_operator":"CAP"}`))
+	c.wantCode("40203", ask(`{"action":"all"}`))
+	token, err := c.s.Token(c.s.Accounts()[1].AppID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.token = token
+	c.wantCode("40201", ask(`{"action":"all","check_operator":"DEFAULT"}`))
+}

@@ -13,6 +13,7 @@ const (
 	pathStable  = "/cgi-bin/stable_token"
 	pathQuota   = "/cgi-bin/openapi/quota/get"
 	pathClear   = "/cgi-bin/clear_quota"
+	pathCheck   = "/cgi-bin/callback/check"
 	pathIPs     = "/cgi-bin/getcallbackip"
 	pathSpeed   = "/cgi-bin/message/mass/speed/get"
 )
