@@ -142,6 +142,9 @@ type Client struct {
 type Ingest struct {
 	// Address for WeChat: `/callback/APPID` and `/platform/COMPONENT_APPID/callback/APPID`. Put a reverse proxy with TLS before it.
 	Listen string `yaml:"listen"`
+	// Where WeChat reaches it, for `qunfa doctor` to look from outside: what stands before `/callback/APPID` in the URL that is entered in WeChat's
+	// console, or all of it with `{appid}` in it. Left out: doctor asks `listen` instead.
+	PublicURL URL `yaml:"public_url" used:"commands"`
 	// Address for your own programs: the record API, `POST /v1/submissions`.
 	Internal string `yaml:"internal" used:"ingest, up, commands"`
 	// Bearer token of the record API, at least 16 characters. `ingest` does not start without one; `qunfa up` makes one.
