@@ -93,11 +93,14 @@ func (c *callbacks) serve(w http.ResponseWriter, r *http.Request, received time.
 }
 
 // verifyURL answers WeChat's check of the URL. It is ours to answer also where
-// there is an upstream: WeChat checks who stands here.
+// there is an upstream: WeChat checks who stands here. A check that is refused is
+// counted by itself: no callback is lost by it, and who entered the URL sees it.
 func (c *callbacks) verifyURL(t *target, r *http.Request) answer {
 	echo, err := t.verifier.VerifyURL(r.URL.Query())
 	if err != nil {
-		return refused(err)
+		a := refused(err)
+		a.result = resultURLRefused
+		return a
 	}
 	return answer{status: http.StatusOK, result: resultURLVerified, body: []byte(echo)}
 }

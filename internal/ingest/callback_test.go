@@ -40,7 +40,7 @@ func TestURLVerificationOfTheDocumentation(t *testing.T) {
 		t.Errorf("got %d %q", r.status, r.body)
 	}
 	req, _ = http.NewRequest(http.MethodGet, b.url("/callback/wxdoc?signature=f464b24fc39322e44b38aa78f5edd27bd1441697&timestamp=1714036504&nonce=1514711492&echostr=4375120948345356249"), nil)
-	b.wantFailure(b.do(req), 403, "signature")
+	b.wantFailure(b.do(req), 403, "url_refused")
 }
 
 // Every mode, format, token and key gives the same event with every field.

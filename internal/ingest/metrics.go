@@ -13,6 +13,7 @@ import (
 // What became of a request to a callback URL, beside the reasons of [wechat.Reason].
 const (
 	resultURLVerified    = "url_verified"     // WeChat checked the URL
+	resultURLRefused     = "url_refused"      // somebody checked the URL, but not with a token of ours
 	resultFinished       = "finished"         // a result, durable, acknowledged
 	resultDeadLetter     = "dead_letter"      // a result we cannot read, durable, acknowledged
 	resultPassed         = "passed"           // another push, answered by upstream or with success
@@ -28,7 +29,7 @@ const (
 )
 
 func callbackResults() []string {
-	results := []string{resultURLVerified, resultFinished, resultDeadLetter, resultPassed, resultUnknownAccount,
+	results := []string{resultURLVerified, resultURLRefused, resultFinished, resultDeadLetter, resultPassed, resultUnknownAccount,
 		resultMismatch, resultMethod, resultTooLarge, resultUnread, resultOverload, resultUnavailable,
 		resultRecordTooLarge, resultInternal}
 	for _, r := range wechat.Reasons() {
