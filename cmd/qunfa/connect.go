@@ -28,6 +28,7 @@ type target struct {
 	cfg   *config.Config
 	opts  app.Options
 	local *local.Connection // nil: the servers of the configuration
+	dir   string            // of the local stack
 	where string            // in words
 }
 
@@ -55,7 +56,7 @@ func (g *globals) target() (*target, error) {
 	}
 	own, local := conn.Apply(cfg)
 	local.Logger = opts.Logger
-	return &target{cfg: own, opts: local, local: conn, where: "the local stack in " + shortPath(dir)}, nil
+	return &target{cfg: own, opts: local, local: conn, dir: dir, where: "the local stack in " + shortPath(dir)}, nil
 }
 
 func findStack(dirs []string) (conn *local.Connection, dir string, err error) {

@@ -13,6 +13,7 @@ import (
 
 	"qunfa/internal/app"
 	"qunfa/internal/config"
+	"qunfa/internal/doctor"
 	"qunfa/internal/embedded/embeddedtest"
 	"qunfa/internal/events"
 	"qunfa/internal/kafka"
@@ -244,8 +245,8 @@ func TestStatusCountsLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	k := kafkaState{Topic: s.target.cfg.Kafka.Topic, DeadTopic: s.target.cfg.Kafka.DeadTopic}
-	if err := k.ask(t.Context(), client, "nobody"); err != nil {
+	k := doctor.NewLogState(s.target.cfg.Kafka.Topic, s.target.cfg.Kafka.DeadTopic)
+	if err := countDead(t.Context(), client, &k); err != nil {
 		t.Fatal(err)
 	}
 	if k.DeadLetters == nil || *k.DeadLetters != 3 || *k.OpenLetters != 2 {

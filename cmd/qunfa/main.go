@@ -54,6 +54,7 @@ type cli struct {
 	Query    queryCmd    `cmd:"" group:"ask" help:"Ask in SQL. The views are messages, delivery_daily, audit_failures, missing_callbacks and others: SHOW TABLES."`
 	Messages messagesCmd `cmd:"" group:"ask" help:"List the latest messages, or tell everything about one."`
 	Status   statusCmd   `cmd:"" group:"ask" help:"Show how the pipeline is: services, log, database, and what cannot be seen."`
+	Doctor   doctorCmd   `cmd:"" group:"ask" help:"Look for what is wrong, from WeChat to the database, and say what to do about it."`
 	Dead     deadCmd     `cmd:"" group:"ask" help:"Records that could not be used."`
 
 	Record   recordCmd   `cmd:"" group:"tell" help:"Tell qunfa what was sent, so that callbacks which never come are noticed."`

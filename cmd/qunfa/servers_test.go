@@ -15,6 +15,7 @@ import (
 
 	"qunfa/internal/app"
 	"qunfa/internal/config"
+	"qunfa/internal/doctor"
 	"qunfa/internal/embedded/embeddedtest"
 	"qunfa/internal/events"
 )
@@ -355,7 +356,7 @@ func TestStatusWithoutServers(t *testing.T) {
 		t.Errorf("error %v, want a silent failure", err)
 	}
 	var r map[string]map[string]any
-	var services struct{ Services []serviceState }
+	var services struct{ Services []doctor.ServiceState }
 	_ = json.Unmarshal(out.Bytes(), &r) // the members that are no objects do not fit
 	if err := json.Unmarshal(out.Bytes(), &services); err != nil {
 		t.Fatal(err)

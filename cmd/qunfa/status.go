@@ -2,16 +2,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"qunfa/internal/clickhouse"
 	"qunfa/internal/daemon"
+	"qunfa/internal/doctor"
 	"qunfa/internal/events"
 	"qunfa/internal/kafka"
 )
@@ -25,66 +24,14 @@ type statusCmd struct {
 
 // report is the pipeline as it is. What is not known is null, never 0.
 type report struct {
-	Where    string         `json:"where"`
-	At       time.Time      `json:"at"`
-	Version  string         `json:"version"`
-	Services []serviceState `json:"services"`
-	Kafka    kafkaState     `json:"kafka"`
-	Database databaseState  `json:"clickhouse"`
-	Messages messagesState  `json:"messages"`
-	Accounts accountsState  `json:"accounts"`
-}
-
-// serviceState is what an admin listener says.
-type serviceState struct {
-	Address string          `json:"address"`
-	Status  daemon.Status   `json:"status,omitempty"`
-	Checks  []daemon.Result `json:"checks,omitempty"`
-	Error   string          `json:"error,omitempty"`
-}
-
-// kafkaState is how long the log is and how far the sink has come.
-type kafkaState struct {
-	Topic       string           `json:"topic"`
-	Partitions  []partitionState `json:"partitions"`
-	Lag         *int64           `json:"lag"` // records in Kafka and not yet in ClickHouse
-	DeadTopic   string           `json:"dead_topic"`
-	DeadLetters *int64           `json:"dead_letters"`      // null: not counted, or not known
-	OpenLetters *int64           `json:"dead_letters_open"` // of them, neither replayed nor dropped
-	Error       string           `json:"error,omitempty"`
-}
-
-type partitionState struct {
-	Partition int32  `json:"partition"`
-	First     int64  `json:"first"`
-	End       int64  `json:"end"`
-	Committed *int64 `json:"committed"` // null: the sink has never committed
-	Lag       int64  `json:"lag"`
-}
-
-type databaseState struct {
-	Version  string          `json:"version,omitempty"`
-	Database string          `json:"database"`
-	Schema   string          `json:"schema,omitempty"` // ok, or what is wrong with it
-	Coverage []coverageState `json:"coverage"`
-	Error    string          `json:"error,omitempty"`
-}
-
-// coverageState says whether every record of a partition is accounted for.
-type coverageState struct {
-	Topic     string           `json:"topic"`
-	Partition int32            `json:"partition"`
-	First     int64            `json:"first"`
-	Last      int64            `json:"last"`
-	Records   int64            `json:"records"`
-	Missing   int64            `json:"missing"`
-	Kinds     map[string]int64 `json:"kinds"`
-}
-
-type messagesState struct {
-	Outcomes      map[string]int64 `json:"outcomes"`
-	OldestPending *time.Time       `json:"oldest_pending"`
-	Error         string           `json:"error,omitempty"`
+	Where    string                `json:"where"`
+	At       time.Time             `json:"at"`
+	Version  string                `json:"version"`
+	Services []doctor.ServiceState `json:"services"`
+	Kafka    doctor.LogState       `json:"kafka"`
+	Database doctor.DatabaseState  `json:"clickhouse"`
+	Messages doctor.MessagesState  `json:"messages"`
+	Accounts accountsState         `json:"accounts"`
 }
 
 // accountsState says, per account, whether missing callbacks can be seen at all.
@@ -140,77 +87,28 @@ func (c *statusCmd) services(ctx context.Context, t *target, r *report) {
 	if len(addresses) == 0 {
 		addresses = []string{t.cfg.Admin.Listen}
 	}
-	for _, a := range addresses {
-		r.Services = append(r.Services, askService(ctx, a))
-	}
-}
-
-func askService(ctx context.Context, address string) serviceState {
-	s := serviceState{Address: address}
-	url := address
-	if !strings.Contains(url, "://") {
-		url = "http://" + url
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(url, "/")+"/readyz?format=json", nil)
-	if err != nil {
-		s.Error = err.Error()
-		return s
-	}
 	client := &http.Client{Timeout: statusTimeout}
 	defer client.CloseIdleConnections()
-	res, err := client.Do(req)
-	if err != nil {
-		s.Error = fmt.Sprintf("does not answer: %v", err)
-		return s
+	for _, a := range addresses {
+		r.Services = append(r.Services, doctor.AskService(ctx, client, a))
 	}
-	defer res.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(&s); err != nil {
-		s.Error = fmt.Sprintf("status %d with an answer that is not qunfa's: %v", res.StatusCode, err)
-	}
-	s.Address = address
-	return s
 }
 
 func (c *statusCmd) kafka(ctx context.Context, t *target, r *report) {
-	r.Kafka = kafkaState{Topic: t.cfg.Kafka.Topic, DeadTopic: t.cfg.Kafka.DeadTopic, Partitions: []partitionState{}}
+	r.Kafka = doctor.NewLogState(t.cfg.Kafka.Topic, t.cfg.Kafka.DeadTopic)
 	client, err := t.kafka()
 	if err != nil {
 		r.Kafka.Error = err.Error()
 		return
 	}
 	defer client.Close()
-	if err := r.Kafka.ask(ctx, client, t.cfg.Sink.Group); err != nil {
+	err = r.Kafka.Ask(ctx, client, t.cfg.Sink.Group)
+	if err == nil {
+		err = countDead(ctx, client, &r.Kafka)
+	}
+	if err != nil {
 		r.Kafka.Error = diagnose(context.WithoutCancel(ctx), client, err).Error()
 	}
-}
-
-func (k *kafkaState) ask(ctx context.Context, client *kafka.Client, group string) error {
-	first, ends, err := bounds(ctx, client, k.Topic)
-	if err != nil {
-		return err
-	}
-	committed, err := client.CommittedOffsets(ctx, group, k.Topic)
-	if err != nil {
-		return err
-	}
-	var lag int64
-	for p, end := range ends {
-		s := partitionState{Partition: p, First: first[p], End: end}
-		from := first[p]
-		if c, ok := committed[p]; ok && c >= 0 {
-			s.Committed, from = &c, max(c, first[p])
-		}
-		s.Lag = max(0, end-from)
-		lag += s.Lag
-		k.Partitions = append(k.Partitions, s)
-	}
-	slices.SortFunc(k.Partitions, func(a, b partitionState) int { return int(a.Partition - b.Partition) })
-	k.Lag = &lag
-	first, ends, err = bounds(ctx, client, k.DeadTopic)
-	if err != nil {
-		return err
-	}
-	return k.countDead(ctx, client, first, ends)
 }
 
 // maxCounted bounds the records of the dead-letter topic that are read to count
@@ -219,7 +117,11 @@ const maxCounted = 100_000
 
 // countDead reads the topic: what in it is a letter, and which is done with, is
 // known to its records alone.
-func (k *kafkaState) countDead(ctx context.Context, client *kafka.Client, first, ends map[int32]int64) error {
+func countDead(ctx context.Context, client *kafka.Client, k *doctor.LogState) error {
+	first, ends, err := bounds(ctx, client, k.DeadTopic)
+	if err != nil {
+		return err
+	}
 	var records int64
 	for p, end := range ends {
 		records += end - first[p]
@@ -229,7 +131,7 @@ func (k *kafkaState) countDead(ctx context.Context, client *kafka.Client, first,
 	}
 	var letters []place
 	marks := map[place]done{}
-	err := client.Read(ctx, k.DeadTopic, first, ends, func(m events.Message) error {
+	err = client.Read(ctx, k.DeadTopic, first, ends, func(m events.Message) error {
 		if isMark(m.Record) {
 			note(marks, m)
 		} else {
@@ -251,37 +153,16 @@ func (k *kafkaState) countDead(ctx context.Context, client *kafka.Client, first,
 }
 
 func (c *statusCmd) database(ctx context.Context, t *target, r *report) {
-	r.Database = databaseState{Database: t.cfg.ClickHouse.Database, Coverage: []coverageState{}}
+	r.Database = doctor.DatabaseState{Database: t.cfg.ClickHouse.Database, Coverage: []doctor.CoverageState{}}
 	db, err := t.database()
 	if err != nil {
 		r.Database.Error = err.Error()
 		return
 	}
 	defer db.Close()
-	if err := r.Database.ask(ctx, db); err != nil {
+	if err := r.Database.Ask(ctx, db); err != nil {
 		r.Database.Error = err.Error()
 	}
-}
-
-func (d *databaseState) ask(ctx context.Context, db *clickhouse.DB) error {
-	v, err := db.Query(ctx, "SELECT version()")
-	if err != nil {
-		return err
-	}
-	d.Version = fmt.Sprint(v.Rows[0][0])
-	d.Schema = "ok"
-	if err := db.CheckSchema(ctx); err != nil {
-		d.Schema = err.Error()
-		return nil
-	}
-	coverage, err := db.Coverage(ctx)
-	if err != nil {
-		return err
-	}
-	for _, c := range coverage {
-		d.Coverage = append(d.Coverage, coverageState{c.Topic, c.Partition, c.First, c.Last, c.Records, c.Missing(), c.Kinds})
-	}
-	return nil
 }
 
 func (c *statusCmd) messages(ctx context.Context, t *target, r *report) {
@@ -291,33 +172,12 @@ func (c *statusCmd) messages(ctx context.Context, t *target, r *report) {
 		return
 	}
 	defer db.Close()
-	if r.Messages, err = askMessages(ctx, db); err != nil {
+	if err := r.Messages.Ask(ctx, db); err != nil {
 		r.Messages.Error = explainAccess(err).Error()
 	}
 	if r.Accounts, err = askAccounts(ctx, db); err != nil {
 		r.Accounts.Error = explainAccess(err).Error()
 	}
-}
-
-func askMessages(ctx context.Context, db *clickhouse.DB) (messagesState, error) {
-	var s messagesState
-	r, err := db.Query(ctx, "SELECT outcome, count(), minIf(submitted_at, outcome = 'pending') FROM messages GROUP BY outcome")
-	if err != nil {
-		return s, err
-	}
-	s.Outcomes = map[string]int64{}
-	for _, o := range events.Outcomes() {
-		s.Outcomes[string(o)] = 0
-	}
-	for _, row := range r.Rows {
-		outcome, _ := row[0].(string)
-		n, _ := row[1].(uint64)
-		s.Outcomes[outcome] = int64(n)
-		if at, ok := row[2].(time.Time); ok && outcome == string(events.OutcomePending) {
-			s.OldestPending = &at
-		}
-	}
-	return s, nil
 }
 
 // recordingNote stands beside every figure about missing callbacks.
