@@ -44,6 +44,8 @@ const (
 	startTimeout = 2 * time.Minute
 	// portAttempts is how often other ports are tried.
 	portAttempts = 5
+	// killAttempts is how often an engine is started that is killed before it answers.
+	killAttempts = 3
 )
 
 // StartEngine starts a ClickHouse in a directory and returns when it answers.
@@ -153,6 +155,8 @@ func (e *Engine) tryAgain(ctx context.Context, err error, attempt int) bool {
 		// We hold the lock, so this is the engine of a process that was
 		// killed a moment ago. It is stopping.
 		return sleep(ctx, 200*time.Millisecond) && attempt < int(e.config.StopTimeout/(200*time.Millisecond))
+	case killed: // for want of memory, say: later it would be started again, too
+		return sleep(ctx, firstPause) && attempt < killAttempts
 	default:
 		return false
 	}

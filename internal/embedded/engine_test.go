@@ -455,6 +455,35 @@ func TestEngineStartErrors(t *testing.T) {
 	}
 }
 
+// TestEngineKilledWhileItStarts starts an engine that is killed a few times
+// before it answers.
+func TestEngineKilledWhileItStarts(t *testing.T) {
+	exe, err := embeddedtest.LocalEngine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deaths, starts := range map[int]bool{2: true, 3: false} {
+		config := engineConfig(t, t.TempDir())
+		config.ClickHouse = embedded.NoClickHouse
+		config.LocalEngine = filepath.Join(t.TempDir(), "localengine")
+		log := config.LocalEngine + ".log"
+		script := fmt.Sprintf("#!/bin/sh\necho start >> %[1]s\n[ $(wc -l < %[1]s) -gt %[2]d ] || kill -KILL $$\nexec %[3]s \"$@\"\n", log, deaths, exe)
+		if err := os.WriteFile(config.LocalEngine, []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		engine, err := embedded.StartEngine(t.Context(), config)
+		if err == nil {
+			closeEngine(t, engine)
+		}
+		if (err == nil) != starts {
+			t.Errorf("killed %d times: %v", deaths, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "killed") {
+			t.Errorf("the error does not say that it was killed: %v", err)
+		}
+	}
+}
+
 func TestEngineReplacesBusyPorts(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -26,9 +26,12 @@ type process struct {
 	exit  error         // an *exitError, or nil after a clean end
 }
 
+// killed is the exit code of a process that a signal has ended.
+const killed engineproto.ExitCode = -1
+
 // exitError is how an engine ended.
 type exitError struct {
-	code    engineproto.ExitCode // -1: by a signal
+	code    engineproto.ExitCode // or killed
 	state   string               // the code or the signal in words
 	message string               // the last it said
 }
