@@ -81,7 +81,7 @@ func play(s *stage, w world, l *load, set settings) {
 	talking.Go(func() { l.talk(ctx) })
 	made := makeAll(s, w, faults)
 	if rest := set.lasts - time.Since(made.began); rest > 0 {
-		pause(ctx, rest)
+		pause(s.ctx, rest)
 	}
 	s.say("the faults are over; the load stops")
 	l.finish()
@@ -142,7 +142,11 @@ func makeAll(s *stage, w world, faults []fault) *made {
 	}
 	var wg sync.WaitGroup
 	for _, f := range faults {
-		pause(context.Background(), f.at-time.Since(m.began))
+		pause(s.ctx, f.at-time.Since(m.began))
+		if s.ctx.Err() != nil {
+			s.say("no more faults")
+			break
+		}
 		wg.Go(func() {
 			// The one before may take longer than planned.
 			groups[f.group].Lock()
@@ -159,8 +163,8 @@ func (m *made) make(s *stage, w world, f fault) {
 	if on != "" {
 		on = " (" + on + ")"
 	}
-	if errors.Is(err, errNotHere) {
-		s.say("FAULT  %s%s: left out: %v", f, on, err)
+	if errors.Is(err, errLeftOut) {
+		s.say("FAULT  %s%s: %v", f, on, err)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.skipped = append(s.skipped, f.move.String())
@@ -177,7 +181,7 @@ func (m *made) make(s *stage, w world, f fault) {
 		return
 	}
 	s.say("FAULT  %s%s", f, on)
-	pause(context.Background(), f.lasts)
+	pause(s.ctx, f.lasts)
 	if err := undo(); err != nil {
 		s.find("%s%s is not healed: %v", f.move, on, err)
 	}
@@ -346,7 +350,7 @@ func verdict(s *stage, m *made, checks []check, l *load) {
 	checks = append(checks, check{name: "faults made", detail: fmt.Sprintf("%d: %s", total, strings.Join(kinds, ", ")), wrong: m.failed})
 	s.mu.Lock()
 	if len(s.skipped) > 0 {
-		checks[len(checks)-1].detail += fmt.Sprintf("; %d were not possible here: %s", len(s.skipped), strings.Join(shorten(s.skipped, 5), ", "))
+		checks[len(checks)-1].detail += fmt.Sprintf("; %d left out: %s", len(s.skipped), strings.Join(shorten(s.skipped, 5), ", "))
 	}
 	checks = append(checks, check{name: "nothing else went wrong", wrong: s.finds})
 	s.mu.Unlock()

@@ -270,11 +270,11 @@ func (c *cluster) trouble(m move) (on string, undo func() error, err error) {
 }
 
 // wholePatience is how long a fault of a broker waits until the last one is healed.
-const wholePatience = time.Minute
+const wholePatience = 2 * time.Minute
 
 func (c *cluster) troubleBrokers(m move) (on string, undo func() error, err error) {
 	if why := c.await(context.Background(), wholePatience, func() string { return c.brokers.whole(topic, deadTopic, offsetsTopic) }); why != "" {
-		c.find("the brokers are not whole %s after the last fault: %s", wholePatience, why)
+		return "", nil, fmt.Errorf("%w: the brokers need longer than %s for the last fault: %s", errLeftOut, wholePatience, why)
 	}
 	var chosen []*broker
 	if m.whom == allBrokers {

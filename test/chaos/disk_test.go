@@ -79,4 +79,8 @@ func (d *disk) fill() (undo func() error, err error) {
 	return func() error { return os.Remove(ballast) }, nil
 }
 
-var errNotHere = errors.New("not possible here: making a small file system needs to be root")
+// errLeftOut is of faults that could not be made, but need not have been.
+var (
+	errLeftOut = errors.New("left out")
+	errNotHere = fmt.Errorf("%w: making a small file system needs to be root", errLeftOut)
+)

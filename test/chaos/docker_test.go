@@ -86,11 +86,13 @@ type container struct {
 }
 
 // runContainer starts a container; args are those of docker run, and the image.
+// A server that ends itself is started again, as whatever runs servers does.
 func runContainer(t *testing.T, name string, args ...string) *container {
 	t.Helper()
 	c := &container{t, fmt.Sprintf("qunfa-chaos-%d-%s", os.Getpid(), name)}
 	t.Cleanup(func() { remove(t, "container", c.name) })
-	mustDocker(t, append([]string{"run", "--detach", "--name", c.name, "--label", fmt.Sprintf("%s=%d", label, os.Getpid())}, args...)...)
+	mustDocker(t, append([]string{"run", "--detach", "--name", c.name, "--label", fmt.Sprintf("%s=%d", label, os.Getpid()),
+		"--restart", "on-failure"}, args...)...)
 	return c
 }
 

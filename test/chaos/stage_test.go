@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +30,7 @@ type stage struct {
 	front *balancer
 	http  *http.Client
 	wires *wires
+	ctx   context.Context // ends when somebody wants no more faults
 
 	mu      sync.Mutex
 	began   time.Time
@@ -52,7 +55,17 @@ func newStage(t *testing.T, seed uint64) *stage {
 		}
 	})
 	s.wires = newWires(t)
+	s.listen()
 	return s
+}
+
+// listen lets the first Ctrl-C end the faults, so that what was done so far is
+// judged; the second ends everything, and leaves it lying about.
+func (s *stage) listen() {
+	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	s.ctx = ctx
+	context.AfterFunc(ctx, restore)
+	s.t.Cleanup(restore)
 }
 
 // say prints a line with the time since the start.
@@ -144,7 +157,7 @@ type service struct {
 
 	mu      sync.Mutex
 	process *proc.Process
-	ending  bool // we want it to end
+	ending  map[*proc.Process]bool // runs that we want to end
 }
 
 // run starts the program.
@@ -155,7 +168,7 @@ func (v *service) run() error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.cmd.Log, v.ending = log, false
+	v.cmd.Log, v.cmd.Apart = log, true
 	if v.process, err = proc.Start(v.cmd); err != nil {
 		return err
 	}
@@ -171,7 +184,7 @@ func (v *service) watch(p *proc.Process, log *os.File) {
 	_ = log.Close()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if !v.ending {
+	if !v.ending[p] {
 		v.find("%s ended by itself: %v\n%s", v.name, p.Err(), tail(v.logFile(), 5))
 	}
 }
@@ -180,7 +193,12 @@ func (v *service) watch(p *proc.Process, log *os.File) {
 func (v *service) current(ending bool) *proc.Process {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.ending = v.ending || ending
+	if ending {
+		if v.ending == nil {
+			v.ending = map[*proc.Process]bool{}
+		}
+		v.ending[v.process] = true
+	}
 	return v.process
 }
 

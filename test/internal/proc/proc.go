@@ -37,6 +37,8 @@ type Command struct {
 	Dir  string
 	Env  []string  // nil: that of this process
 	Log  io.Writer // takes what the process writes
+	// Apart keeps the signals of the terminal, such as Ctrl-C, from the process.
+	Apart bool
 }
 
 // Process is one run of a program.
@@ -52,6 +54,7 @@ func Start(c Command) (*Process, error) {
 	p.cmd = exec.Command(c.Path, c.Args...)
 	p.cmd.Dir, p.cmd.Env = c.Dir, c.Env
 	p.cmd.Stdout, p.cmd.Stderr = c.Log, c.Log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: c.Apart}
 	// What a killed process leaves running must not hold up the test.
 	p.cmd.WaitDelay = 10 * time.Second
 	if err := p.cmd.Start(); err != nil {
