@@ -10,9 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"qunfa/internal/app"
 	"qunfa/internal/clickhouse"
-	"qunfa/internal/local"
 	"qunfa/schemas"
 )
 
@@ -42,16 +40,7 @@ The values of the records in the topic. Envelope and rules for readers: [events]
 `
 
 // checkSchema compares docs/schema.md with the database and the JSON Schemas.
-func checkSchema(t *testing.T, s *local.Stack) {
-	db, err := app.OpenClickHouse(s.Config, app.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+func checkSchema(t *testing.T, db *clickhouse.DB) {
 	b := bytes.NewBufferString(schemaHead)
 	writeRelations(t, b, db, "engine = 'View'")
 	b.WriteString(tablesHead)
