@@ -209,13 +209,7 @@ func (r *doctorReport) writeFindings(b *strings.Builder, width int) {
 			area = f.Area
 			fmt.Fprintf(b, "\n%s\n", areaTitles[area])
 		}
-		n := sameAndWell(list[i:])
-		said := found(f)
-		if n > most {
-			said = fmt.Sprintf("%d of them, such as %s", n, said)
-		} else {
-			n = 1
-		}
+		n, said := alike(list[i:])
 		writeWrapped(b, fmt.Sprintf("  %-4s  %-*s  ", severityWords[f.Severity], longest, f.Check), said, width)
 		i += n
 	}
@@ -226,16 +220,34 @@ var areaTitles = map[string]string{
 	doctor.AreaKafka: "Can Kafka take records?", doctor.AreaClickHouse: "Is ClickHouse complete?", doctor.AreaServices: "Services and their disks",
 }
 
-// most is how many findings of the same check that are well have lines of their own.
+// most is how many accounts, say, that are well have lines of their own.
 const most = 3
 
-// sameAndWell counts the findings at the head of a list that are of one check and well.
-func sameAndWell(list []doctor.Finding) int {
-	n := 0
-	for n < len(list) && list[n].Check == list[0].Check && list[n].Severity == doctor.OK {
+// alike says how many findings at the head of a list one line can tell, and
+// tells it: many of the same check that are well, and all that could not be
+// looked at for the same reason.
+func alike(list []doctor.Finding) (n int, said string) {
+	first := list[0]
+	same := func(f doctor.Finding) bool {
+		switch first.Severity {
+		case doctor.OK:
+			return f.Severity == doctor.OK && f.Check == first.Check
+		case doctor.Unchecked:
+			return f.Severity == doctor.Unchecked && f.Area == first.Area && f.Found == first.Found && f.Remedy == first.Remedy
+		}
+		return false
+	}
+	n = 1
+	for n < len(list) && same(list[n]) {
 		n++
 	}
-	return n
+	switch {
+	case first.Severity == doctor.OK && n > most:
+		return n, fmt.Sprintf("%d of them, such as %s", n, found(first))
+	case first.Severity == doctor.Unchecked && n > 1:
+		return n, fmt.Sprintf("%s; so it is with %d more", found(first), n-1)
+	}
+	return 1, found(first)
 }
 
 // found is a finding in a line. Of what was not checked it says at once what would help.
@@ -263,27 +275,59 @@ func grouped(findings []doctor.Finding) []doctor.Finding {
 	return list
 }
 
-func (r *doctorReport) writeToDo(b *strings.Builder, width int) {
-	n := 0
+// toDo is one thing to do, about one subject or several.
+type toDo struct {
+	doctor.Finding
+	subjects []string
+}
+
+// toDos puts together what has the same remedy, the worst first.
+func (r *doctorReport) toDos() []*toDo {
+	var list []*toDo
+	known := map[doctor.Finding]*toDo{}
 	for _, s := range []doctor.Severity{doctor.Failure, doctor.Warning} {
 		for _, f := range grouped(r.Findings) {
 			if f.Severity != s {
 				continue
 			}
-			if n++; n == 1 {
-				b.WriteString("\nWhat to do\n")
+			key := doctor.Finding{Check: f.Check, Severity: s, Remedy: f.Remedy}
+			if f.Subject == "" {
+				key.Found = f.Found
 			}
-			head := fmt.Sprintf("%3d. %s %s", n, severityWords[s], f.Check)
-			fmt.Fprintf(b, "%s\n", printable(strings.TrimRight(head+"  "+f.Subject, " ")))
-			writeWrapped(b, "     found  ", printable(f.Found), width)
-			writeWrapped(b, "     do     ", printable(f.Remedy), width)
-			if f.Doc != "" {
-				fmt.Fprintf(b, "     more   %s\n", f.Doc)
+			if known[key] == nil {
+				known[key] = &toDo{Finding: f}
+				list = append(list, known[key])
 			}
+			known[key].subjects = append(known[key].subjects, f.Subject)
 		}
 	}
-	if n == 0 {
+	return list
+}
+
+// about names the subjects, as far as people want to read them.
+func (t *toDo) about() string {
+	said := strings.Join(t.subjects[:min(most, len(t.subjects))], ", ")
+	if more := len(t.subjects) - most; more > 0 {
+		said += fmt.Sprintf(" and %d more", more)
+	}
+	return said
+}
+
+func (r *doctorReport) writeToDo(b *strings.Builder, width int) {
+	list := r.toDos()
+	if len(list) == 0 {
 		b.WriteString("\nNothing to do: all that was looked at is as it should be.\n")
+		return
+	}
+	b.WriteString("\nWhat to do\n")
+	for i, f := range list {
+		head := fmt.Sprintf("%3d. %s %s  %s", i+1, severityWords[f.Severity], f.Check, f.about())
+		fmt.Fprintf(b, "%s\n", printable(strings.TrimRight(head, " ")))
+		writeWrapped(b, "     found  ", printable(f.Found), width)
+		writeWrapped(b, "     do     ", printable(f.Remedy), width)
+		if f.Doc != "" {
+			fmt.Fprintf(b, "     more   %s\n", f.Doc)
+		}
 	}
 }
 

@@ -50,6 +50,12 @@ func TestDoctorReport(t *testing.T) {
 			Found: "min.insync.replicas is 1: what is acknowledged may rest on one disk", Remedy: "kafka-configs --alter --entity-type topics --entity-name qunfa.events --add-config min.insync.replicas=2", Doc: "docs/runbook.md#qunfaproducefailing"},
 	})
 	r := doctorReport{Where: "the servers of qunfa.yaml", At: at, Version: "test", Seconds: 1.25, Summary: doctor.Count(findings), Findings: findings}
+	for i := range 5 { // the same thing to do about several, and what one reason kept from being looked at
+		findings = append(findings, doctor.Finding{Area: doctor.AreaAPI, Check: "api.access", Subject: fmt.Sprintf("wx%016d", i), Severity: doctor.Failure, Checked: "WeChat's API lets us in, for this account",
+			Found: "the API's allow-list does not have our address", Remedy: "enter that address", Doc: "docs/runbook.md#qunfaaccountblocked"})
+		findings = append(findings, doctor.Finding{Area: doctor.AreaClickHouse, Check: fmt.Sprintf("clickhouse.%d", i), Severity: doctor.Unchecked, Checked: "x", Found: "the database cannot be asked", Remedy: "see clickhouse.reach"})
+	}
+	r.Summary, r.Findings = doctor.Count(findings), findings
 	for _, format := range []string{formatTable, formatJSON, formatCSV} {
 		g, out := testGlobals(t, format)
 		if err := r.print(g); err != nil {

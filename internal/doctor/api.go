@@ -215,9 +215,6 @@ func explainCode(r Result, e *wechat.APIError) {
 	if !known {
 		remedy = "look the code up in WeChat's list of error codes (全局返回码)"
 	}
-	if e.RID != "" {
-		remedy += "; WeChat knows the request as rid " + e.RID
-	}
 	found := fmt.Sprintf("errcode %d from %s: %s", e.Code, e.API, e.Message)
 	if e.Code == 40164 || e.Code == 61004 {
 		r.Fail(remedy, "the API's allow-list does not have our address%s (%s)", addressIn(e.Message), found)
