@@ -59,7 +59,7 @@ fuzz: ## fuzz every boundary that takes bytes from outside, FUZZTIME (default 30
 	@GO="$(GO)" FUZZTIME="$(or $(FUZZTIME),30s)" ./test/fuzz.sh
 
 bench: ## run the benchmarks
-	@$(GO) test -run '^$$' -bench . -benchmem ./internal/events ./internal/kafka ./internal/sink ./internal/wechat ./internal/clickhouse
+	@$(GO) test -run '^$$' -bench . -benchmem ./internal/events ./internal/kafka ./internal/config ./internal/ingest ./internal/reconcile ./internal/clickhouse ./internal/app
 
 lint: ## formatting, go vet and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run make fmt"; exit 1; }

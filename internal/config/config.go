@@ -46,6 +46,7 @@ type Config struct {
 
 	origin *origin // where the values came from; nil when built in Go
 	own    int     // how many Accounts are from the file itself
+	kept   keptFiles
 }
 
 // Log says how to log.

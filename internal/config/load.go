@@ -47,7 +47,7 @@ func (l Loader) Parse(path string, data []byte) (*Config, []Warning, error) {
 	c.derive()
 	c.absolute(d)
 	c.own = len(c.Accounts)
-	extra := l.accountsDir(c.AccountsDir, c.origin, &d.problems)
+	extra := l.accountsDir(c.AccountsDir, c.origin, &d.problems, nil)
 	c.Accounts = inherit(append(c.Accounts, extra.accounts...), c.Platforms)
 	warnings := append(d.warnings, extra.warnings...)
 	if err := d.err(); err != nil {
@@ -58,6 +58,7 @@ func (l Loader) Parse(path string, data []byte) (*Config, []Warning, error) {
 	}
 	warnings = append(warnings, c.Warnings()...)
 	c.origin.forgetAccounts()
+	c.kept = extra.kept
 	return c, warnings, nil
 }
 

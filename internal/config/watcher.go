@@ -44,6 +44,7 @@ type Watcher struct {
 	loaded  []stamp // of what is in force, or was refused
 	seen    []stamp // at the last look
 	secrets []stamp // of the secret files that were read
+	kept    keptFiles
 
 	mu  sync.Mutex
 	err error
@@ -61,7 +62,7 @@ func NewWatcher(cfg WatcherConfig) *Watcher {
 	if cfg.Interval <= 0 {
 		cfg.Interval = 5 * time.Second
 	}
-	w := &Watcher{cfg: cfg, metrics: newWatcherMetrics(cfg.Registerer)}
+	w := &Watcher{cfg: cfg, kept: cfg.Config.kept, metrics: newWatcherMetrics(cfg.Registerer)}
 	w.metrics.accounts.Set(float64(len(cfg.Config.Accounts)))
 	return w
 }
@@ -84,6 +85,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-w.cfg.Reload:
 			timer.Stop()
 			w.cfg.Logger.Info("reading accounts_dir again, as asked by a signal")
+			w.kept = nil
 			w.reload(ctx)
 		case <-timer.C:
 			w.look(ctx)
@@ -148,14 +150,14 @@ func (w *Watcher) now() []stamp {
 // reload reads, validates and applies. Its error is logged, counted and kept.
 func (w *Watcher) reload(ctx context.Context) {
 	files := w.directory() // before reading, so that a change meanwhile is noticed
-	set, err := w.cfg.Loader.reloadAccounts(w.cfg.Config)
+	set, err := w.cfg.Loader.reloadAccounts(w.cfg.Config, w.kept)
 	if err == nil {
 		err = w.cfg.Apply(ctx, set.accounts)
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	w.secrets = set.secrets
+	w.secrets, w.kept = set.secrets, set.kept
 	w.loaded = slices.Concat(files, set.secrets)
 	w.seen = w.loaded
 	w.metrics.count(err, len(set.accounts))

@@ -282,3 +282,75 @@ func TestWatcherLooksLessOftenAtManyFiles(t *testing.T) {
 		}
 	}
 }
+
+// Among many files only those that changed are read again, and what comes of it is what
+// reading all of them gives.
+func TestReloadReadsWhatChanged(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	file("a.yaml", "- {appid: wxa1, tokens: [{file: token}]}\n")
+	b := file("b.yaml", "- {appid: wxb1, tokens: [one]}\n")
+	file("token", "old")
+	path := filepath.Join(t.TempDir(), "qunfa.yaml")
+	if err := os.WriteFile(path, []byte("accounts_dir: "+dir+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, _, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reread := func() (accountSet, accountSet) {
+		t.Helper()
+		some, err := (Loader{}).reloadAccounts(cfg, cfg.kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := (Loader{}).reloadAccounts(cfg, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return some, all
+	}
+	tokens := func(s accountSet) (list []string) {
+		for _, a := range s.accounts {
+			list = append(list, a.Tokens[0].Reveal())
+		}
+		return list
+	}
+	for _, step := range []struct {
+		change  func()
+		want    []string
+		keepsB  bool
+		keepsA  bool
+		comment string
+	}{
+		{func() {}, []string{"old", "one"}, true, true, "nothing"},
+		{func() { file("b.yaml", "- {appid: wxb1, tokens: [another]}\n") }, []string{"old", "another"}, false, true, "a file"},
+		{func() { file("token", "newer") }, []string{"newer", "another"}, true, false, "a secret file"},
+	} {
+		step.change()
+		some, all := reread()
+		if !slices.Equal(tokens(some), step.want) || !slices.Equal(tokens(all), step.want) {
+			t.Errorf("%s changed: %v, and %v of all, want %v", step.comment, tokens(some), tokens(all), step.want)
+		}
+		kept := func(name string) bool {
+			return &some.kept[name].accounts[0] == &cfg.kept[name].accounts[0]
+		}
+		if kept(b) != step.keepsB || kept(filepath.Join(dir, "a.yaml")) != step.keepsA {
+			t.Errorf("%s changed: kept a %t, b %t", step.comment, kept(filepath.Join(dir, "a.yaml")), kept(b))
+		}
+		cfg.kept = some.kept
+	}
+	// An error names file and line also of what was kept.
+	file("c.yaml", "- {appid: wxa1, tokens: [one]}\n")
+	_, err = (Loader{}).reloadAccounts(cfg, cfg.kept)
+	if err == nil || !strings.Contains(err.Error(), "a.yaml:1") || !strings.Contains(err.Error(), "c.yaml:1") {
+		t.Errorf("got %v, want both places", err)
+	}
+}
