@@ -45,7 +45,7 @@ func startLoad(t *testing.T, to *process) *load {
 
 func (l *load) run() {
 	defer close(l.done)
-	pace := time.NewTicker(5 * time.Millisecond)
+	pace := time.NewTicker(15 * time.Millisecond)
 	defer pace.Stop()
 	for id := int64(1_000_000); ; id++ {
 		select {

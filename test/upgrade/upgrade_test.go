@@ -36,7 +36,7 @@ func upgrade(t *testing.T, old, next release) {
 	w.storesMore(100)
 
 	w.migrate(next)
-	w.storesMore(200) // by the old sinks, which notice nothing
+	w.storesMore(150) // by the old sinks, which notice nothing
 	w.ready(in, sink1, sink2, rec)
 	sink1.neverPaused()
 	sink2.neverPaused()
@@ -118,7 +118,7 @@ func (w *world) startReader() *reader {
 	go func() {
 		defer close(done)
 		var last uint64
-		tick := time.NewTicker(20 * time.Millisecond)
+		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		for {
 			select {
