@@ -132,6 +132,7 @@ func OpenClickHouse(cfg *config.Config, o Options) (*clickhouse.DB, error) {
 		Embedded:   o.Embedded,
 		Logger:     o.Logger,
 		Registerer: o.Registerer,
+		Clock:      o.Clock,
 	}
 	if t := cfg.ClickHouse.TLS; t.Enabled {
 		tlsConfig, err := kafka.TLSConfig(kafka.TLSFiles{CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile, ServerName: t.ServerName})

@@ -206,6 +206,11 @@ func (s pendingStore) Pending(ctx context.Context, q reconcile.PendingQuery) ([]
 	return page, nil
 }
 
+// ClockSkew implements [reconcile.Store].
+func (s pendingStore) ClockSkew(ctx context.Context) (time.Duration, error) {
+	return s.db.ClockSkew(ctx)
+}
+
 // progress says how much of the log is in the projection.
 type progress struct {
 	client     *kafka.Client

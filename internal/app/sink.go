@@ -132,12 +132,30 @@ func (s *Sink) behind(ctx context.Context) error {
 	if err := s.db.FinishSwap(ctx); err != nil {
 		return err
 	}
+	if err := clockAgrees(ctx, s.db); err != nil {
+		return err
+	}
 	n, err := s.progress.Missing(ctx)
 	if err != nil {
 		return fmt.Errorf("how far the projection is behind is not known: %w", err)
 	}
 	if n > 0 {
 		return fmt.Errorf("the projection is catching up with the log: %d records to go", n)
+	}
+	return nil
+}
+
+// maxClockSkew is how far our clock may be from ClickHouse's for figures of this
+// month, and of these 30 days, to be shown.
+const maxClockSkew = 5 * time.Minute
+
+func clockAgrees(ctx context.Context, db *clickhouse.DB) error {
+	skew, err := db.ClockSkew(ctx)
+	if err != nil {
+		return err
+	}
+	if skew.Abs() > maxClockSkew {
+		return fmt.Errorf("the clock of this machine is %s off ClickHouse's, so which month it is is not known: set the clock that is wrong", skew.Abs().Round(time.Second))
 	}
 	return nil
 }

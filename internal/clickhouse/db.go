@@ -74,6 +74,16 @@ func ping(ctx context.Context, conn driver.Conn) error {
 	return checkVersion(version)
 }
 
+// ClockSkew returns how far our clock is ahead of the server's; precise to the
+// time that the question takes.
+func (db *DB) ClockSkew(ctx context.Context) (time.Duration, error) {
+	var theirs time.Time
+	if err := db.conn.QueryRow(ctx, "SELECT now64(3, 'UTC')").Scan(&theirs); err != nil {
+		return 0, wrap("read the server's clock", err)
+	}
+	return db.cfg.Clock().Sub(theirs), nil
+}
+
 func checkVersion(version string) error {
 	major, _, _ := strings.Cut(version, ".")
 	n, err := strconv.Atoi(major)

@@ -35,6 +35,7 @@ type Config struct {
 	ReadTimeout    time.Duration // for one answer of the log or the projection: 30 s
 	AskTimeout     time.Duration // for one answer of WeChat: 10 s
 	PublishTimeout time.Duration // for one event to be in the log: 10 s
+	MaxClockSkew   time.Duration // how far our clock may be from the database's: 5 min
 
 	// Calls of mass/get that are left to others: the larger of QuotaFloor (10)
 	// and QuotaReserve (0.1) of the daily limit, but never more than half of it.
@@ -76,6 +77,7 @@ func DefaultConfig() Config {
 		ReadTimeout:    30 * time.Second,
 		AskTimeout:     10 * time.Second,
 		PublishTimeout: 10 * time.Second,
+		MaxClockSkew:   5 * time.Minute,
 		QuotaFloor:     10,
 		QuotaReserve:   0.1,
 		QuotaInterval:  time.Hour,
@@ -112,6 +114,7 @@ func (c Config) withDefaults() Config {
 	or(&c.ReadTimeout, d.ReadTimeout)
 	or(&c.AskTimeout, d.AskTimeout)
 	or(&c.PublishTimeout, d.PublishTimeout)
+	or(&c.MaxClockSkew, d.MaxClockSkew)
 	or(&c.QuotaFloor, d.QuotaFloor)
 	or(&c.QuotaReserve, d.QuotaReserve)
 	or(&c.QuotaInterval, d.QuotaInterval)
@@ -176,6 +179,7 @@ func (c Config) Validate() error {
 		{"read timeout", c.ReadTimeout},
 		{"ask timeout", c.AskTimeout},
 		{"publish timeout", c.PublishTimeout},
+		{"clock skew", c.MaxClockSkew},
 		{"quota interval", c.QuotaInterval},
 		{"retry backoff", c.RetryBackoff.Initial},
 		{"token backoff", c.TokenBackoff.Initial},

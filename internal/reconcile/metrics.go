@@ -38,6 +38,7 @@ func pollResults() []string {
 // Results of a round, the values of the label of qunfa_reconcile_rounds_total.
 const (
 	roundOK            = "ok"
+	roundClock         = "clock_wrong"
 	roundBehind        = "sink_behind"
 	roundLogFailed     = "log_failed"
 	roundStoreFailed   = "store_failed"
@@ -47,7 +48,7 @@ const (
 )
 
 func roundResults() []string {
-	return []string{roundOK, roundBehind, roundLogFailed, roundStoreFailed, roundPublishFailed, roundUnreachable, roundLost}
+	return []string{roundOK, roundClock, roundBehind, roundLogFailed, roundStoreFailed, roundPublishFailed, roundUnreachable, roundLost}
 }
 
 func reasons() []string {
@@ -60,6 +61,7 @@ type metrics struct {
 	abandoned   *prometheus.CounterVec // reason
 	rounds      *prometheus.CounterVec // result
 	lastRound   prometheus.Gauge
+	skew        prometheus.Gauge
 	barrierWait prometheus.Histogram
 	pending     prometheus.Gauge
 	due         prometheus.Gauge
@@ -81,10 +83,13 @@ func newMetrics(reg prometheus.Registerer, most int) (*metrics, error) {
 			Name: "qunfa_abandoned_total", Help: "Messages given up without an answer, by reason.",
 		}, []string{"reason"}),
 		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "qunfa_reconcile_rounds_total", Help: "Rounds by how they ended. Rounds that ended with sink_behind, log_failed or store_failed polled and gave up nothing.",
+			Name: "qunfa_reconcile_rounds_total", Help: "Rounds by how they ended. Rounds that ended with clock_wrong, sink_behind, log_failed or store_failed polled and gave up nothing.",
 		}, []string{"result"}),
 		lastRound: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "qunfa_reconcile_last_ok_timestamp_seconds", Help: "When the last round ended well, as Unix time; 0 before the first.",
+		}),
+		skew: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "qunfa_reconcile_clock_skew_seconds", Help: "How far the clock of this machine is ahead of ClickHouse's. Beyond 300 either way nothing is polled or given up.",
 		}),
 		barrierWait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "qunfa_reconcile_barrier_wait_seconds", Help: "How long a round waited for the sink to reach the end of the log.",
@@ -126,7 +131,7 @@ func newMetrics(reg prometheus.Registerer, most int) (*metrics, error) {
 		m.blocked.WithLabelValues(string(h))
 	}
 	for _, c := range []prometheus.Collector{
-		m.polls, m.abandoned, m.rounds, m.lastRound, m.barrierWait, m.pending, m.due, m.oldest,
+		m.polls, m.abandoned, m.rounds, m.lastRound, m.skew, m.barrierWait, m.pending, m.due, m.oldest,
 		m.stale, m.unmade, m.accounts, m.blocked, reads, m.quota.vec,
 	} {
 		if err := reg.Register(c); err != nil {

@@ -43,6 +43,8 @@ type Store interface {
 	// order of (appid, msg_id), as the query says. Fewer than Limit means that
 	// there are no more.
 	Pending(ctx context.Context, q PendingQuery) ([]Pending, error)
+	// ClockSkew returns how far our clock is ahead of the database's.
+	ClockSkew(ctx context.Context) (time.Duration, error)
 }
 
 // PendingQuery is one page of the pending messages of all accounts.

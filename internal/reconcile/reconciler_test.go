@@ -689,11 +689,13 @@ func TestLostGenerationStopsAtOnce(t *testing.T) {
 }
 
 func TestFailuresAroundAreTriedAgain(t *testing.T) {
-	for name, broken := range map[string]func(*world, bool){
-		roundStoreFailed: func(w *world, b bool) { w.storeDown = b },
-		roundLogFailed:   func(w *world, b bool) { w.logDown = b },
+	for what, broken := range map[string]func(*world, bool){
+		roundStoreFailed:             func(w *world, b bool) { w.storeDown = b },
+		roundStoreFailed + ", clock": func(w *world, b bool) { w.clockDown = b },
+		roundLogFailed:               func(w *world, b bool) { w.logDown = b },
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(what, func(t *testing.T) {
+			name, _, _ := strings.Cut(what, ",")
 			during(t, func(t *testing.T, w *world) {
 				w.answer = func(events.Key, int) (string, error) { return events.PollSuccess, nil }
 				k := w.submit(appA, 1)

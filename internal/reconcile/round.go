@@ -19,6 +19,13 @@ type outcome struct {
 
 // round does once what Run does for ever.
 func (r *Reconciler) round(ctx context.Context, owned map[int32]int64) outcome {
+	if err := r.checkClock(ctx); err != nil {
+		var wrong *clockError
+		if errors.As(err, &wrong) {
+			return outcome{result: roundClock, err: err}
+		}
+		return outcome{result: roundStoreFailed, err: err}
+	}
 	if err := r.barrier(ctx, owned); err != nil {
 		var behind *behindError
 		if errors.As(err, &behind) {
@@ -160,7 +167,8 @@ func (r *Reconciler) pause(start, now time.Time, o outcome) time.Duration {
 	case !o.next.IsZero():
 		at = earlier(at, o.next)
 	}
-	return max(later(at, start.Add(r.cfg.RoundInterval)).Sub(now), 0)
+	wait := later(at, start.Add(r.cfg.RoundInterval)).Sub(now)
+	return min(max(wait, 0), r.cfg.IdleInterval) // whatever the clock did meanwhile
 }
 
 // conclude reports a round in metrics, readiness and the log.
@@ -168,9 +176,12 @@ func (r *Reconciler) conclude(o outcome, now time.Time) {
 	r.metrics.rounds.WithLabelValues(o.result).Inc()
 	r.metrics.show(r.accounts, r.accounts.forget(now), now)
 	r.recent.forget(now.Add(-r.cfg.ForgetAfter))
-	if o.result == roundOK || o.result == roundUnreachable {
+	switch o.result {
+	case roundOK, roundUnreachable:
 		r.since, r.broken = r.ableSince(now), time.Time{} // we can work, be WeChat there or not
-	} else {
+	case roundClock:
+		r.since, r.broken = time.Time{}, time.Time{} // the wrong clock does not tell since when
+	default:
 		r.interrupted(now)
 	}
 	if o.err == nil {

@@ -32,6 +32,8 @@ type world struct {
 	applied    map[int32]int64
 	stalled    bool // the sink stands still
 	storeDown  bool
+	clockDown  bool
+	skew       time.Duration // of the reconciler's clock
 	logDown    bool
 	frozen     bool // the projection no longer changes although the sink commits
 	history    map[events.Key][]events.Event
@@ -64,6 +66,16 @@ func newWorld(t *testing.T) *world {
 		noSecret: map[string]bool{}, badSecret: map[string]error{}, quotas: map[string]wechat.Quota{}, quotaAsked: map[string]int{},
 		answer: func(events.Key, int) (string, error) { return events.PollSending, nil },
 	}
+}
+
+// ClockSkew compares with the database's clock, which is right.
+func (w *world) ClockSkew(context.Context) (time.Duration, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.clockDown {
+		return 0, errors.New("connection refused")
+	}
+	return w.skew, nil
 }
 
 func (w *world) PartitionOf(appid string) int32 {

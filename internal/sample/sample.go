@@ -75,7 +75,7 @@ func (l *Logger) admit(kind string) (pass bool, dropped int) {
 		p = &period{since: now}
 		l.kinds[kind] = p
 	}
-	if now.Sub(p.since) >= l.cfg.Every {
+	if now.Sub(p.since) >= l.cfg.Every || now.Before(p.since) { // or the clock was set back
 		dropped = p.dropped
 		*p = period{since: now}
 	}

@@ -55,3 +55,18 @@ func TestBurstIsAtLeastOne(t *testing.T) {
 		t.Errorf("log:\n%s", out.String())
 	}
 }
+
+// A clock that is set back by days must not make the log silent for days.
+func TestClockSetBack(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(1_000_000, 0)
+	l := New(lines(&out), Config{Every: time.Minute, Clock: func() time.Time { return now }})
+	l.Warn("refused", "n", 0)
+	l.Warn("refused", "n", 1)
+	now = now.Add(-72 * time.Hour)
+	l.Warn("refused", "n", 2)
+	want := "level=WARN msg=refused n=0\nlevel=WARN msg=refused n=2 similar_dropped=1\n"
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Errorf("log (-want +got):\n%s", d)
+	}
+}

@@ -258,7 +258,8 @@ func (p *pace) wait(ctx context.Context) error {
 	if p.last.IsZero() {
 		return ctx.Err()
 	}
-	t := time.NewTimer(p.last.Add(p.interval).Sub(p.now()))
+	// Never longer than the interval, whatever the clock did meanwhile.
+	t := time.NewTimer(min(p.last.Add(p.interval).Sub(p.now()), p.interval))
 	defer t.Stop()
 	select {
 	case <-ctx.Done():

@@ -39,8 +39,9 @@ type world struct {
 	kafka      *wire.Wire  // between the services and Kafka
 	clickhouse *wire.Proxy // between the services and ClickHouse
 
-	client *kafka.Client  // of the test itself, never cut
-	db     *clickhouse.DB // the same
+	clock  func() time.Time // of the services; nil: the right one
+	client *kafka.Client    // of the test itself, never cut
+	db     *clickhouse.DB   // the same
 	http   *http.Client
 
 	logs io.Writer // takes what all services log, at every level; nil: the test's output
@@ -166,7 +167,7 @@ func (w *world) startVia(way *wire.Wire, name string, change ...func(*config.Con
 	if w.logs != nil {
 		log = slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	h, err := app.NewHost(&cfg, app.Options{Logger: log, KafkaDial: way.Dial}, name)
+	h, err := app.NewHost(&cfg, app.Options{Logger: log, KafkaDial: way.Dial, Clock: w.clock}, name)
 	if err != nil {
 		w.t.Fatalf("start %s: %v", name, err)
 	}
