@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -281,7 +282,10 @@ type toDo struct {
 	subjects []string
 }
 
-// toDos puts together what has the same remedy, the worst first.
+// requestID is what differs between two refusals of WeChat's that are the same.
+var requestID = regexp.MustCompile(`rid: [0-9A-Za-z-]+`)
+
+// toDos puts together what is the same but for its subject, the worst first.
 func (r *doctorReport) toDos() []*toDo {
 	var list []*toDo
 	known := map[doctor.Finding]*toDo{}
@@ -290,9 +294,9 @@ func (r *doctorReport) toDos() []*toDo {
 			if f.Severity != s {
 				continue
 			}
-			key := doctor.Finding{Check: f.Check, Severity: s, Remedy: f.Remedy}
-			if f.Subject == "" {
-				key.Found = f.Found
+			key := doctor.Finding{Check: f.Check, Severity: s, Remedy: f.Remedy, Found: requestID.ReplaceAllString(f.Found, "")}
+			if f.Subject != "" {
+				key.Found = strings.ReplaceAll(key.Found, f.Subject, "")
 			}
 			if known[key] == nil {
 				known[key] = &toDo{Finding: f}

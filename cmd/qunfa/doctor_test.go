@@ -52,8 +52,11 @@ func TestDoctorReport(t *testing.T) {
 	r := doctorReport{Where: "the servers of qunfa.yaml", At: at, Version: "test", Seconds: 1.25, Summary: doctor.Count(findings), Findings: findings}
 	for i := range 5 { // the same thing to do about several, and what one reason kept from being looked at
 		findings = append(findings, doctor.Finding{Area: doctor.AreaAPI, Check: "api.access", Subject: fmt.Sprintf("wx%016d", i), Severity: doctor.Failure, Checked: "WeChat's API lets us in, for this account",
-			Found: "the API's allow-list does not have our address", Remedy: "enter that address", Doc: "docs/runbook.md#qunfaaccountblocked"})
+			Found: fmt.Sprintf("wx%016d: the API's allow-list does not have our address (rid: 6a-%d-7)", i, i), Remedy: "enter that address", Doc: "docs/runbook.md#qunfaaccountblocked"})
 		findings = append(findings, doctor.Finding{Area: doctor.AreaClickHouse, Check: fmt.Sprintf("clickhouse.%d", i), Severity: doctor.Unchecked, Checked: "x", Found: "the database cannot be asked", Remedy: "see clickhouse.reach"})
+	}
+	for i, what := range []string{"plain mode", "no app_secret"} { // two things, although the remedy is one
+		findings = append(findings, doctor.Finding{Area: doctor.AreaConfig, Check: "config.warnings", Subject: "wx1", Severity: doctor.Warning, Checked: "x", Found: what, Remedy: "think about it", Doc: fmt.Sprint(i)})
 	}
 	r.Summary, r.Findings = doctor.Count(findings), findings
 	for _, format := range []string{formatTable, formatJSON, formatCSV} {
