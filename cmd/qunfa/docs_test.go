@@ -173,6 +173,27 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	}
 }
 
+// TestReadmeListsEveryCommand holds the tables of commands in both languages.
+func TestReadmeListsEveryCommand(t *testing.T) {
+	var out bytes.Buffer
+	all := cli{globals: globals{Stdout: &out, Stderr: &out}}
+	parser, err := newParser(&all, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"../../README.md", "../../README.zh.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range parser.Model.Children {
+			if !c.Hidden && !strings.Contains(string(text), "`qunfa "+c.Name) {
+				t.Errorf("%s does not name qunfa %s", file, c.Name)
+			}
+		}
+	}
+}
+
 func TestShellWords(t *testing.T) {
 	words, ok := shellWords(`record --label '早 报' "a b"c   # a single one`)
 	if want := "record|--label|早 报|a bc"; !ok || strings.Join(words, "|") != want {

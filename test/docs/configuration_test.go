@@ -49,7 +49,7 @@ One YAML file for all programs: ` + "`--config FILE`" + `, or the variable ` + "
 const configurationKeys = `
 ## Keys
 
-In the column "used by", "services" are ` + "`ingest`, `sink`, `reconcile` and `up`" + `, which runs all three; "commands" are the others of ` + "`qunfa`: `query`, `messages`, `status`, `record`, `dead`, `replay`, `topic`, `callback`" + `.
+In the column "used by", "services" are ` + "`ingest`, `sink`, `reconcile` and `up`" + `, which runs all three; "commands" are the others of ` + "`qunfa`: `query`, `messages`, `status`, `record`, `dead`, `replay`, `topic`, `callback`, `doctor`" + `.
 
 `
 
