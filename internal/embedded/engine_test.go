@@ -455,6 +455,15 @@ func TestEngineStartErrors(t *testing.T) {
 	}
 }
 
+// TestEngineKeepsRoomForMerges checks what keeps the last bytes of the disk from
+// inserts: merges that find none destroy what they merge.
+func TestEngineKeepsRoomForMerges(t *testing.T) {
+	config := engineConfig(t, t.TempDir())
+	config.AllDatabases = true
+	conn := owner(t, startEngine(t, config))
+	wantCount(t, conn, "SELECT toUInt64(value) FROM system.merge_tree_settings WHERE name = 'min_free_disk_bytes_to_perform_insert'", 128<<20)
+}
+
 // TestEngineKilledWhileItStarts starts an engine that is killed a few times
 // before it answers.
 func TestEngineKilledWhileItStarts(t *testing.T) {
