@@ -82,10 +82,22 @@ func startCluster(s *stage) *cluster {
 	return c
 }
 
+// keepRoom is what docs/operations.md advises for ClickHouse.
+const keepRoom = `<clickhouse>
+  <merge_tree>
+    <min_free_disk_bytes_to_perform_insert>134217728</min_free_disk_bytes_to_perform_insert>
+  </merge_tree>
+</clickhouse>
+`
+
 func (c *cluster) startDatabase(network string) {
 	c.dbAddr = c.address()
 	c.dbDisk = newDisk(c.t, filepath.Join(c.dir, "clickhouse"), 1536)
-	c.database = runContainer(c.t, "clickhouse", "--network", network, "--publish", c.dbAddr+":9000",
+	settings := filepath.Join(c.dir, "merges.xml")
+	if err := os.WriteFile(settings, []byte(keepRoom), 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+	c.database = runContainer(c.t, "clickhouse", "--volume", settings+":/etc/clickhouse-server/config.d/merges.xml:ro", "--network", network, "--publish", c.dbAddr+":9000",
 		"--env", "CLICKHOUSE_USER="+databaseUser, "--env", "CLICKHOUSE_PASSWORD="+databasePw, "--env", "CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT=1",
 		"--volume", c.dbDisk.dir+":/var/lib/clickhouse", clickhouseImage)
 }

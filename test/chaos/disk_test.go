@@ -48,35 +48,68 @@ func newDisk(t *testing.T, dir string, megabytes int) *disk {
 	return d
 }
 
+// lastRoom is what is left of a disk for a moment before it is full. It is less
+// than what ClickHouse keeps from inserts, so that merges have come to an end:
+// one that finds no room leaves empty files in place of what it has merged.
+const (
+	lastRoom   = 32 << 20
+	lastMoment = 2 * time.Second
+)
+
 // fill leaves no byte free until undo is called.
 func (d *disk) fill() (undo func() error, err error) {
 	if !d.small {
 		return nil, errNotHere
 	}
-	ballast := filepath.Join(d.dir, "ballast")
-	f, err := os.Create(ballast)
+	var ballast []string
+	undo = func() error {
+		var errs []error
+		for _, b := range ballast {
+			errs = append(errs, os.Remove(b))
+		}
+		return errors.Join(errs...)
+	}
+	for i, leave := range []int64{lastRoom, 0} {
+		name := filepath.Join(d.dir, fmt.Sprintf("ballast-%d", i))
+		ballast = append(ballast, name)
+		if err := take(name, leave); err != nil {
+			return undo, err
+		}
+		if leave > 0 {
+			pause(context.Background(), lastMoment)
+		}
+	}
+	return undo, nil
+}
+
+// take writes a file that takes all room of its disk but so many bytes.
+func take(name string, leave int64) error {
+	f, err := os.Create(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	// Others write, too: it is full when not even a page can be had.
 	for at := int64(0); ; {
 		var st unix.Statfs_t
 		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
-			return nil, err
+			return err
 		}
-		n := max(int64(st.Bavail)*st.Bsize, st.Bsize)
+		n := int64(st.Bavail)*st.Bsize - leave
+		if leave > 0 && n < st.Bsize {
+			return nil
+		}
+		n = max(n, st.Bsize)
 		err := unix.Fallocate(int(f.Fd()), 0, at, n)
-		if errors.Is(err, unix.ENOSPC) && n == st.Bsize {
-			break
-		}
-		if err == nil {
+		switch {
+		case err == nil:
 			at += n
-		} else if !errors.Is(err, unix.ENOSPC) {
-			return nil, err
+		case !errors.Is(err, unix.ENOSPC):
+			return err
+		case n == st.Bsize:
+			return nil
 		}
 	}
-	return func() error { return os.Remove(ballast) }, nil
 }
 
 // errLeftOut is of faults that could not be made, but need not have been.
