@@ -175,3 +175,27 @@ func explainAccess(err error) error {
 	}
 	return fmt.Errorf("%w\n(ask as a user who may read the views, with --user or QUNFA_CLICKHOUSE_USER; `qunfa migrate --grants` prints how to make one)", err)
 }
+
+// ownerFlags say who migrates: what changes or deletes tables is for that user.
+type ownerFlags struct {
+	User     string `help:"ClickHouse user who may change tables: the one who migrates. Default: clickhouse.username, or that of the local stack." env:"QUNFA_OWNER_USER" placeholder:"NAME"`
+	Password string `help:"Its password; better given in the environment." env:"QUNFA_OWNER_PASSWORD" placeholder:"PASSWORD"`
+}
+
+func (f ownerFlags) as(t *target) *target {
+	as := *t
+	if f.User != "" {
+		cfg := *t.cfg
+		cfg.ClickHouse.Username, cfg.ClickHouse.Password = f.User, config.NewSecret(f.Password)
+		as.cfg = &cfg
+	}
+	return &as
+}
+
+// explainOwner adds what to do about a user who may not change tables.
+func explainOwner(cfg *config.Config, err error) error {
+	if clickhouse.ClassOf(err) != clickhouse.ClassAuth {
+		return err
+	}
+	return fmt.Errorf("%w\n(%s may not change tables: give the user who migrates, with --user or QUNFA_OWNER_USER)", err, cfg.ClickHouse.Username)
+}

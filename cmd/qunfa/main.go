@@ -48,6 +48,8 @@ type cli struct {
 	Migrate     migrateCmd     `cmd:"" group:"run" help:"Create or update topics and database on the servers that the configuration names."`
 	Topic       topicCmd       `cmd:"" group:"run" help:"The topic of events."`
 	Replay      replayCmd      `cmd:"" group:"run" help:"Compute all messages anew from their events, and swap them in while everything runs."`
+	Expire      expireCmd      `cmd:"" group:"run" help:"Delete messages, and openids, that are older than the configuration keeps."`
+	Erase       eraseCmd       `cmd:"" group:"run" help:"Delete an account's data, or the openids in it, for good."`
 	CheckConfig checkConfigCmd `cmd:"" group:"run" help:"Check the configuration, and say what it is good for."`
 	Engine      engineCmd      `cmd:"" group:"run" help:"The ClickHouse engine of up and demo."`
 

@@ -22,8 +22,7 @@ type replayCmd struct {
 	Verify  bool   `help:"Compare the new projection with the old one, row by row, and print what differs." default:"true" negatable:""`
 	DryRun  bool   `help:"Compare, and leave the old projection in use."`
 
-	User     string `help:"ClickHouse user who may make tables: the one who migrates. Default: clickhouse.username, or that of the local stack." env:"QUNFA_OWNER_USER" placeholder:"NAME"`
-	Password string `help:"Its password; better given in the environment." env:"QUNFA_OWNER_PASSWORD" placeholder:"PASSWORD"`
+	ownerFlags
 }
 
 // Run implements the command.
@@ -36,22 +35,17 @@ func (c *replayCmd) Run(g *globals) error {
 }
 
 func (c *replayCmd) run(g *globals, t *target) error {
-	as := *t
-	if c.User != "" {
-		cfg := *t.cfg
-		cfg.ClickHouse.Username, cfg.ClickHouse.Password = c.User, config.NewSecret(c.Password)
-		as.cfg = &cfg
-	}
+	as := c.as(t)
 	db, err := as.database()
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	line := &progressLine{g: g}
-	o := clickhouse.Rebuild{Who: whoami(), Compare: c.Verify, DryRun: c.DryRun, Progress: line.show}
+	o := clickhouse.Rebuild{Who: whoami("replay"), Compare: c.Verify, DryRun: c.DryRun, Progress: line.show}
 	if c.From == fromTopic {
 		o.Import = func(ctx context.Context, store clickhouse.StoreRecords) error {
-			return importTopic(ctx, &as, db, line, store)
+			return importTopic(ctx, as, db, line, store)
 		}
 	}
 	if c.Reparse {
@@ -87,19 +81,19 @@ func tellLost(g *globals, db *clickhouse.DB) error {
 
 const fromTopic = "topic"
 
-func whoami() string {
+func whoami(command string) string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "an unnamed host"
 	}
-	return fmt.Sprintf("qunfa replay (process %d on %s)", os.Getpid(), host)
+	return fmt.Sprintf("qunfa %s (process %d on %s)", command, os.Getpid(), host)
 }
 
 // explain says what an unsuccessful run has left.
 func (c *replayCmd) explain(cfg *config.Config, report clickhouse.RebuildReport, err error) error {
 	switch {
 	case clickhouse.ClassOf(err) == clickhouse.ClassAuth:
-		return fmt.Errorf("%w\n(%s may not make or swap tables: give the user who migrates, with --user or QUNFA_OWNER_USER)", err, cfg.ClickHouse.Username)
+		return explainOwner(cfg, err)
 	case report.Swapped:
 		return fmt.Errorf("%w\n(the new projection is in use)", err)
 	case errors.Is(err, context.Canceled):

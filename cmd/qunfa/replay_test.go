@@ -134,7 +134,7 @@ func TestReplayNeedsTheOwner(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "--user") || strings.Contains(err.Error(), "wrongsecret") {
 		t.Errorf("without rights: %v", err)
 	}
-	own := replayCmd{From: "events", User: s.target.cfg.ClickHouse.Username, Password: s.target.cfg.ClickHouse.Password.Reveal()}
+	own := replayCmd{From: "events", ownerFlags: ownerFlags{User: s.target.cfg.ClickHouse.Username, Password: s.target.cfg.ClickHouse.Password.Reveal()}}
 	if err := own.run(g, &other); err != nil {
 		t.Errorf("as the owner: %v", err)
 	}

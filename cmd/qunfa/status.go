@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -287,6 +288,11 @@ func (r *report) printDatabase(b *strings.Builder) error {
 	}
 	t := &clickhouse.Result{Columns: []clickhouse.Column{{Name: "partition", Type: "String"}, {Name: "offsets", Type: "String"}, {Name: "records", Type: "Int64"}}}
 	kinds := []string{events.FateEvent, events.FateDead, events.FateForeign, events.FateTrimmed}
+	for _, k := range []string{events.FateExpired, events.FateErased} { // most databases know of none
+		if slices.ContainsFunc(d.Coverage, func(c doctor.CoverageState) bool { return c.Kinds[k] > 0 }) {
+			kinds = append(kinds, k)
+		}
+	}
 	for _, k := range kinds {
 		t.Columns = append(t.Columns, clickhouse.Column{Name: k, Type: "Int64"})
 	}

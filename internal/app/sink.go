@@ -89,6 +89,7 @@ func (s *Sink) Run(ctx context.Context) error {
 		MaxBytes:   int(s.cfg.Sink.MaxBytes),
 		Interval:   s.cfg.Sink.Interval,
 		Classify:   classify,
+		LeaveOut:   s.db.LeaveOut,
 		Logger:     s.log,
 		Metrics:    s.metrics,
 	}, &store{DB: s.db, client: s.client}, deadLetters{s.dead})

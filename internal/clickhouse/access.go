@@ -77,7 +77,7 @@ func writerGrants(database string) []string {
 	for _, table := range []string{tableEvents, tableRecords, tableMessages, tableAccounts, tableRebuilds} {
 		grants = append(grants, "GRANT SELECT, INSERT ON "+quoteName(database)+"."+table)
 	}
-	for _, table := range []string{tableSettings, tableMigrations} {
+	for _, table := range []string{tableSettings, tableErasures, tableMigrations} {
 		grants = append(grants, "GRANT SELECT ON "+quoteName(database)+"."+table)
 	}
 	return grants

@@ -37,7 +37,7 @@ func (db *DB) history(ctx context.Context, keys []events.Key) ([]events.Event, e
 	if err != nil {
 		return nil, err
 	}
-	rows, err := db.conn.Query(clickhouse.Context(ctx, clickhouse.WithExternalTable(table)), historySQL)
+	rows, err := db.conn.Query(withTable(ctx, table), historySQL)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,10 @@ func keyTable(keys []events.Key) (*ext.Table, error) {
 		}
 	}
 	return table, nil
+}
+
+func withTable(ctx context.Context, table *ext.Table) context.Context {
+	return clickhouse.Context(ctx, clickhouse.WithExternalTable(table))
 }
 
 // scanStored reads a row of these columns: those of lead, then storedColumns.

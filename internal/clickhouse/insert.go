@@ -20,6 +20,7 @@ const (
 	tableSettings   = "setting_rows"
 	tableRebuilds   = "rebuild_rows"
 	tableClients    = "client_rows"
+	tableErasures   = "erasure_rows"
 	tableMigrations = "schema_migrations"
 )
 

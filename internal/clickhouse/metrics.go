@@ -22,11 +22,12 @@ const (
 	opSchema         = "schema"
 	opMigrate        = "migrate"
 	opRebuild        = "rebuild"
+	opErase          = "erase"
 )
 
 func operations() []string {
 	return []string{opInsertEvents, opInsertRecords, opInsertMessages, opInsertAccounts, opHistory, opEnds,
-		opPending, opDelivery, opCompleteness, opQuery, opSchema, opMigrate, opRebuild}
+		opPending, opDelivery, opCompleteness, opQuery, opSchema, opMigrate, opRebuild, opErase}
 }
 
 type metrics struct {

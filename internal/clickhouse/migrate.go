@@ -284,7 +284,7 @@ func (db *DB) syncInserts(ctx context.Context, progress func(Step)) error {
 	if !db.cfg.Embedded {
 		return nil
 	}
-	for _, table := range []string{tableEvents, tableRecords, tableMessages, tableAccounts, tableSettings, tableRebuilds, tableClients} {
+	for _, table := range []string{tableEvents, tableRecords, tableMessages, tableAccounts, tableSettings, tableRebuilds, tableClients, tableErasures} {
 		var engine string
 		const sql = "SELECT engine_full FROM system.tables WHERE database = ? AND name = ?"
 		if err := db.conn.QueryRow(ctx, sql, db.cfg.Database, table).Scan(&engine); err != nil {

@@ -48,7 +48,7 @@ func TestMigrateTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := steps(t, db)
-	want := map[string]int{"database": 1, "migration": migrations(t), "setting": 9, "error codes": 1, "view": len(views)}
+	want := map[string]int{"database": 1, "migration": migrations(t), "setting": 10, "error codes": 1, "view": len(views)}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("first migrate (-want +got):\n%s", d)
 	}
@@ -63,8 +63,8 @@ func TestMigrateTwice(t *testing.T) {
 		t.Errorf("Location = %v, %v", loc, err)
 	}
 	fsync := one(t, db, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND engine_full LIKE '%fsync_after_insert = 1%'")
-	if fsync != uint64(7) {
-		t.Errorf("%v tables fsync their inserts, want 7", fsync)
+	if fsync != uint64(8) {
+		t.Errorf("%v tables fsync their inserts, want 8", fsync)
 	}
 }
 

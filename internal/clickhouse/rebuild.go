@@ -81,6 +81,7 @@ type rebuild struct {
 	messages string // the new table of messages
 	records  string // the new table of records, of an import
 	since    ends   // where the log is in the new table for certain
+	out      *takenOut
 	report   RebuildReport
 }
 
@@ -167,6 +168,9 @@ func (r *rebuild) build(ctx context.Context) error {
 		return wrap("find the ends of the log", err)
 	}
 	r.since = stored.join(r.report.Imported.ranges)
+	if r.out, err = r.db.takenOut(ctx); err != nil {
+		return wrap("read the erasure list", err)
+	}
 	// The clause AS copies keys, engine and settings, too.
 	if err := r.db.conn.Exec(ctx, "CREATE TABLE "+r.messages+" AS "+tableMessages); err != nil {
 		return wrap("create table "+r.messages, err)
@@ -254,21 +258,11 @@ func (r *rebuild) notSwapped(ctx context.Context, err error) error {
 // a table, and returns how many they were.
 func (db *DB) foldSince(ctx context.Context, loc *time.Location, table string, since ends, progress func(int64)) (n int64, err error) {
 	err = db.touched(ctx, since, nil, func(keys []events.Key) error {
-		history, err := db.history(ctx, keys)
-		if err != nil {
+		w := &rowWriter{db: db, table: table}
+		if err := db.foldKeys(ctx, loc, w, keys); err != nil {
 			return err
 		}
-		w := &rowWriter{db: db, table: table}
-		byKey := map[events.Key][]events.Event{}
-		for _, e := range history {
-			byKey[e.Key] = append(byKey[e.Key], e)
-		}
-		for _, evs := range byKey {
-			if err := w.add(ctx, evs, loc); err != nil {
-				return err
-			}
-		}
-		n += int64(len(byKey))
+		n += int64(len(keys))
 		progress(n)
 		return w.flush(ctx)
 	})

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"qunfa/internal/events"
@@ -88,6 +89,10 @@ func (r *rebuild) foldOne(ctx context.Context, w *rowWriter, message copies) err
 	evs, err := message.decode()
 	if err != nil {
 		return err
+	}
+	evs = slices.DeleteFunc(evs, func(e events.Event) bool { return r.out.erased(&e) })
+	if len(evs) == 0 {
+		return nil // an erasure was interrupted, or older tables were brought back
 	}
 	return w.add(ctx, evs, r.loc)
 }

@@ -52,6 +52,13 @@ func (r *rebuild) store(ctx context.Context, batch []events.Message) error {
 			f.Kind, f.Reason = events.FateDead, err.Error()
 		}
 	}
+	evs, out, err := r.db.leaveOut(ctx, evs)
+	if err != nil {
+		return err
+	}
+	for p, kind := range out {
+		at[p].Kind, at[p].EventID = kind, events.ID{}
+	}
 	if err := r.storeEvents(ctx, evs, at); err != nil {
 		return err
 	}

@@ -127,7 +127,16 @@ type ClickHouse struct {
 	// Users of ClickHouse who may see some accounts alone. `qunfa migrate` stores which; `qunfa migrate --grants` prints how to make
 	// the users, which has to be done once for each.
 	Clients []Client `yaml:"clients" used:"migrate"`
+	// How long messages are kept, from the latest thing that happened to each, such as `400d`. `qunfa expire` deletes older ones, whole, when it
+	// is run; see [retention](retention.md). At least `35d`; 0: for ever.
+	Retention time.Duration `yaml:"retention" used:"commands"`
+	// How long the openids in callbacks (`raw`, `from_user`) are kept, likewise. At least `1d`; 0: as long as the message.
+	RawRetention time.Duration `yaml:"raw_retention" used:"commands"`
 }
+
+// MinRetention is the least time for which messages can be kept: the counters
+// of delivery count the running month, and must not fall.
+const MinRetention = 35 * 24 * time.Hour
 
 // Client is a user of ClickHouse who may see some accounts alone.
 type Client struct {

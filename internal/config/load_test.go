@@ -104,10 +104,18 @@ func TestSizesAndDurations(t *testing.T) {
 	}
 	for d, want := range map[time.Duration]string{
 		0: "0s", 45 * time.Minute: "45m", 72 * time.Hour: "72h", 90 * time.Second: "1m30s",
-		90 * time.Minute: "1h30m", 500 * time.Millisecond: "500ms", time.Hour + time.Second: "1h0m1s",
+		400 * 24 * time.Hour: "400d", 90 * time.Minute: "1h30m", 500 * time.Millisecond: "500ms", time.Hour + time.Second: "1h0m1s",
 	} {
 		if got := formatDuration(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+		if got, err := parseDuration(want); err != nil || got != d {
+			t.Errorf("%s: %v, %v", want, got, err)
+		}
+	}
+	for _, in := range []string{"d", "-1d", "1.5d", "1d2h", "99999d"} {
+		if d, err := parseDuration(in); err == nil {
+			t.Errorf("%q: accepted as %v", in, d)
 		}
 	}
 }

@@ -122,17 +122,26 @@ func (u URL) GoString() string { return strconv.Quote(u.String()) }
 func (u URL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
 // ParseDuration is time.ParseDuration, whose errors quote their input, with an
-// error that says what is wanted instead.
+// error that says what is wanted instead; and it takes days, of 24 hours each.
 func parseDuration(text string) (time.Duration, error) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return time.Duration(n) * 24 * time.Hour, nil
+		}
+	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
-		return 0, errors.New("want a duration such as 500ms, 45m or 24h")
+		return 0, errors.New("want a duration such as 500ms, 45m, 24h or 400d")
 	}
 	return d, nil
 }
 
 // formatDuration writes 45m rather than 45m0s.
 func formatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= 10*day && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = strings.TrimSuffix(s, "0s")

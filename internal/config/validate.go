@@ -128,6 +128,8 @@ func (c *checker) clickhouse(h *ClickHouse) {
 	c.require(h.Username != "", "clickhouse.username", "want a user")
 	c.tls("clickhouse.tls", &h.TLS)
 	c.clients(h)
+	c.require(h.Retention == 0 || h.Retention >= MinRetention, "clickhouse.retention", "want 35d or more, or 0: figures of the running month need it")
+	c.require(h.RawRetention == 0 || h.RawRetention >= 24*time.Hour, "clickhouse.raw_retention", "want 1d or more, or 0")
 }
 
 // userName is what can name a user of ClickHouse in SQL and in files alike.

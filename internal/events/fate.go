@@ -8,6 +8,8 @@ const (
 	FateDead    = "dead"    // could not be used; a copy with the reason is in the dead-letter topic
 	FateForeign = "foreign" // not ours: a transaction marker, another application's record
 	FateTrimmed = "trimmed" // gone from the topic before anybody read it
+	FateExpired = "expired" // an event that was older than is kept
+	FateErased  = "erased"  // an event of an account whose data were erased
 )
 
 // Fate is what became of one record of the log, or of a run of them that was

@@ -13,6 +13,7 @@ import (
 // The steps of a batch: values of the label "step".
 const (
 	stepEnds     = "ends"
+	stepLeaveOut = "leave_out"
 	stepDead     = "dead_letters"
 	stepEvents   = "events"
 	stepRecords  = "records"
@@ -21,7 +22,7 @@ const (
 )
 
 func steps() []string {
-	return []string{stepEnds, stepDead, stepEvents, stepRecords, stepHistory, stepMessages}
+	return []string{stepEnds, stepLeaveOut, stepDead, stepEvents, stepRecords, stepHistory, stepMessages}
 }
 
 // source names the sink in dead letters.
@@ -40,6 +41,10 @@ type batch struct {
 // rows last. Done twice, it leaves what it left the first time.
 func (s *Sink) write(ctx, work context.Context, polled Batch) error {
 	b := sort(s.cfg.Topic, polled)
+	err := s.attempt(ctx, work, stepLeaveOut, func(ctx context.Context) error { return s.leaveOut(ctx, b) })
+	if err != nil {
+		return err
+	}
 	if err := s.writeEvents(ctx, work, b, b.events); err != nil {
 		return err
 	}
@@ -56,7 +61,7 @@ func (s *Sink) write(ctx, work context.Context, polled Batch) error {
 			return err
 		}
 	}
-	err := s.attempt(ctx, work, stepRecords, func(ctx context.Context) error { return s.store.InsertRecords(ctx, b.fates) })
+	err = s.attempt(ctx, work, stepRecords, func(ctx context.Context) error { return s.store.InsertRecords(ctx, b.fates) })
 	if err != nil {
 		return err
 	}
@@ -87,6 +92,25 @@ func sort(topic string, polled Batch) *batch {
 		b.fates = append(b.fates, trimmed(topic, r))
 	}
 	return b
+}
+
+// leaveOut takes out of the batch what must not be stored, or not any more.
+func (s *Sink) leaveOut(ctx context.Context, b *batch) error {
+	if s.cfg.LeaveOut == nil || len(b.events) == 0 {
+		return nil
+	}
+	kept, out, err := s.cfg.LeaveOut(ctx, b.events)
+	if err != nil {
+		return err
+	}
+	b.events = kept
+	for i := range b.fates {
+		f := &b.fates[i]
+		if kind, ok := out[f.Position]; ok {
+			f.Kind, f.EventID = kind, events.ID{}
+		}
+	}
+	return nil
 }
 
 func trimmed(topic string, r Range) events.Fate {
@@ -137,21 +161,21 @@ func (s *Sink) bury(b *batch, e events.Event, err error) {
 
 // writeRows folds the messages that the batch touched and stores their rows.
 func (s *Sink) writeRows(ctx, work context.Context, b *batch) error {
-	keys := touched(b.events)
-	if len(keys) == 0 {
-		return nil
-	}
 	var rows []events.Row
 	var stones []events.Tombstone
+	if len(b.events) == 0 {
+		return nil
+	}
 	err := s.attempt(ctx, work, stepHistory, func(ctx context.Context) error {
-		history, err := s.store.History(ctx, keys)
+		history, err := s.store.History(ctx, touched(b.events))
 		if err != nil {
 			return err
 		}
 		// A replica that lags would fold too little and, with the same
-		// version, might win: so what was just written must come back.
+		// version, might win: so what was just written must come back. It may
+		// also have been erased meanwhile: then the next attempt does without it.
 		if err := complete(history, b.events); err != nil {
-			return err
+			return errors.Join(err, s.leaveOut(ctx, b))
 		}
 		rows, stones = fold(history, s.cfg.Location)
 		return nil

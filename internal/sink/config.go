@@ -1,11 +1,14 @@
 package sink
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"qunfa/internal/events"
 )
 
 // Config configures a [Sink]. Zero values mean the defaults named here.
@@ -21,6 +24,10 @@ type Config struct {
 
 	// Classify says what to do about an error of the store, default: retry.
 	Classify func(error) Class
+
+	// LeaveOut returns what of these events is to be stored, perhaps with less in
+	// them, and what becomes of the others, by their position. nil: all are stored.
+	LeaveOut func(ctx context.Context, evs []events.Event) (kept []events.Event, out map[events.Position]string, err error)
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: not exported

@@ -12,6 +12,7 @@ GRANT SELECT, INSERT ON `qunfa`.message_rows TO `qunfa_writer`;
 GRANT SELECT, INSERT ON `qunfa`.account_rows TO `qunfa_writer`;
 GRANT SELECT, INSERT ON `qunfa`.rebuild_rows TO `qunfa_writer`;
 GRANT SELECT ON `qunfa`.setting_rows TO `qunfa_writer`;
+GRANT SELECT ON `qunfa`.erasure_rows TO `qunfa_writer`;
 GRANT SELECT ON `qunfa`.schema_migrations TO `qunfa_writer`;
 CREATE USER IF NOT EXISTS `qunfa_reader` IDENTIFIED WITH sha256_hash BY '0000000000000000000000000000000000000000000000000000000000000000';
 ALTER USER `qunfa_reader` SETTINGS PROFILE 'qunfa_reader';

@@ -7,5 +7,6 @@ CREATE OR REPLACE VIEW settings
 DEFINER = CURRENT_USER SQL SECURITY DEFINER AS
 SELECT name, argMin(value, (set_at, value)) AS value
 FROM setting_rows
+WHERE name NOT IN ('expired_before', 'raw_expired_before')
 GROUP BY name
 COMMENT 'What was decided once for this database.';
