@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"qunfa/internal/clickhouse"
@@ -118,6 +119,21 @@ func TestAccess(t *testing.T) {
 	t.Run("client", func(t *testing.T) {
 		testClient(t, owner, as(clickhouse.RoleWriter), as(clickhouse.RoleClient), names[clickhouse.RoleClient])
 	})
+	t.Run("owner", func(t *testing.T) { testOwner(t, owner) })
+}
+
+// testOwner does what is for the owner alone.
+func testOwner(t *testing.T, db *clickhouse.DB) {
+	now := time.Now()
+	if err := db.Erase(t.Context(), clickhouse.Erasure{AppID: "wx1", Scope: clickhouse.EraseAll, Before: now, Who: "test"}, nil); err != nil {
+		t.Errorf("the owner cannot erase: %v", err)
+	}
+	if err := db.Expire(t.Context(), clickhouse.Expiry{Before: now, RawBefore: now, Who: "test"}, nil); err != nil {
+		t.Errorf("the owner cannot let anything expire: %v", err)
+	}
+	if n := one(t, db, "SELECT count() FROM event_rows"); n != uint64(0) {
+		t.Errorf("%v events are left", n)
+	}
 }
 
 func testWriter(t *testing.T, db *clickhouse.DB) {
@@ -132,6 +148,9 @@ func testWriter(t *testing.T, db *clickhouse.DB) {
 	if _, err := db.Ends(t.Context(), f.topic); err != nil {
 		t.Error(err)
 	}
+	if kept, _, err := db.LeaveOut(t.Context(), []events.Event{f.polled("wx1", 1, "2026-11-20T11:00:00+08:00", "SEND_SUCCESS")}); err != nil || len(kept) != 1 {
+		t.Errorf("what to leave out: %v, %v", kept, err)
+	}
 	if _, err := db.Pending(t.Context(), f.now, events.Key{}, 10); err != nil {
 		t.Error(err)
 	}
@@ -145,7 +164,7 @@ func testWriter(t *testing.T, db *clickhouse.DB) {
 		"DROP TABLE event_rows", "TRUNCATE TABLE message_rows", "ALTER TABLE event_rows ADD COLUMN x Int64",
 		"ALTER TABLE event_rows DELETE WHERE 1", "DROP DATABASE "+db.Database(), "CREATE TABLE x (a Int64) ENGINE = MergeTree ORDER BY a",
 		"INSERT INTO setting_rows (name, value) VALUES ('time_zone', 'UTC')", "SELECT count() FROM messages",
-		"INSERT INTO client_rows (client, appid) VALUES ('x', 'wx1')",
+		"INSERT INTO client_rows (client, appid) VALUES ('x', 'wx1')", "INSERT INTO erasure_rows (appid) VALUES ('wx1')",
 		"SELECT count() FROM other.secret",
 	)
 }
