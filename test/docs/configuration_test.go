@@ -32,7 +32,7 @@ One YAML file for all programs: ` + "`--config FILE`" + `, or the variable ` + "
 
 - **What is left out** keeps its default. A key without a value, or with ` + "`\"\"`" + `, is as good as left out.
 - **A key that does not exist** is an error that names the line and the nearest key, and so is a key that is given twice. Everything that is wrong is reported at once. YAML's anchors, aliases and ` + "`<<`" + ` work.
-- **Durations** are written ` + "`500ms`, `45m` or `24h`; **sizes** `64KiB`, `16MiB` or a number of bytes; **switches** `true` or `false`" + `.
+- **Durations** are written ` + "`500ms`, `45m`, `24h` or `400d`; **sizes** `64KiB`, `16MiB` or a number of bytes; **switches** `true` or `false`" + `.
 - **Names of files and directories** count from the directory of the file that names them.
 - **` + "`${NAME}`" + `** in any value is the environment variable ` + "`NAME`" + `, read once at the start; it is an error if the variable is not set. What it holds is not expanded again. ` + "`$$`" + ` is a dollar sign, any other dollar sign
   stays as it is (` + "`$APPID$`" + ` needs nothing). Inside of ` + "`[ ]` and `{ }`" + ` put quotes around it. There are no variables that override keys.
@@ -49,7 +49,7 @@ One YAML file for all programs: ` + "`--config FILE`" + `, or the variable ` + "
 const configurationKeys = `
 ## Keys
 
-In the column "used by", "services" are ` + "`ingest`, `sink`, `reconcile` and `up`" + `, which runs all three; "commands" are the others of ` + "`qunfa`: `query`, `messages`, `status`, `record`, `dead`, `replay`, `topic`, `callback`, `doctor`" + `.
+In the column "used by", "services" are ` + "`ingest`, `sink`, `reconcile` and `up`" + `, which runs all three; "commands" are the others of ` + "`qunfa`: `query`, `messages`, `status`, `record`, `dead`, `replay`, `topic`, `callback`, `doctor`, `expire`, `erase`" + `.
 
 `
 
