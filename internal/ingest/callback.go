@@ -61,7 +61,16 @@ func (c *callbacks) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/callback/{appid}", c)
 	mux.Handle("/platform/{component}/callback/{appid}", c)
+	mux.HandleFunc("/", c.elsewhere)
 	return mux
+}
+
+// elsewhere answers what is addressed to no account: scanners, and typing errors
+// in WeChat's console.
+func (c *callbacks) elsewhere(w http.ResponseWriter, r *http.Request) {
+	a := fail(http.StatusNotFound, resultWrongPath, errors.New("callbacks go to /callback/APPID or /platform/COMPONENT/callback/APPID"))
+	c.count(r, a, c.clock())
+	write(w, a)
 }
 
 func (c *callbacks) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -52,6 +52,7 @@ type Config struct {
 	PublishTimeout time.Duration // for the log, default 2 s: WeChat hangs up after 5 s
 	MaxClockSkew   time.Duration // between WeChat's clock and ours, default 5 min
 	MaxInFlight    int           // callbacks at work at once, default 512
+	MaxConnections int           // to the public listener at once, idle ones too, default 8192
 	// ShutdownTimeout is for requests at work, then for copies that wait for upstream, default 10 s.
 	ShutdownTimeout time.Duration
 
@@ -107,6 +108,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.PublishTimeout, 2*time.Second)
 	setDefault(&c.MaxClockSkew, 5*time.Minute)
 	setDefault(&c.MaxInFlight, 512)
+	setDefault(&c.MaxConnections, 8192)
 	setDefault(&c.ShutdownTimeout, 10*time.Second)
 	c.Upstream = c.Upstream.withDefaults()
 	c.API = c.API.withDefaults()

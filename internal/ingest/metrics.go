@@ -19,6 +19,7 @@ const (
 	resultPassed         = "passed"           // another push, answered by upstream or with success
 	resultUnknownAccount = "unknown_account"  // no such account in the directory
 	resultMismatch       = "account_mismatch" // the body names another account
+	resultWrongPath      = "wrong_path"       // no callback URL at all
 	resultMethod         = "method"           // neither GET nor POST
 	resultTooLarge       = "too_large"        // the body is over the limit
 	resultUnread         = "unread"           // the body did not come, or not in time
@@ -30,7 +31,7 @@ const (
 
 func callbackResults() []string {
 	results := []string{resultURLVerified, resultURLRefused, resultFinished, resultDeadLetter, resultPassed, resultUnknownAccount,
-		resultMismatch, resultMethod, resultTooLarge, resultUnread, resultOverload, resultUnavailable,
+		resultMismatch, resultWrongPath, resultMethod, resultTooLarge, resultUnread, resultOverload, resultUnavailable,
 		resultRecordTooLarge, resultInternal}
 	for _, r := range wechat.Reasons() {
 		results = append(results, string(r))
@@ -87,6 +88,8 @@ type metrics struct {
 	mismatches      prometheus.Counter
 	previousSecrets *prometheus.CounterVec // kind
 	inFlight        prometheus.Gauge
+	conns           *prometheus.CounterVec // result
+	openConns       prometheus.Gauge
 
 	upstream        *prometheus.CounterVec // kind, result
 	upstreamSeconds prometheus.Histogram
@@ -100,7 +103,7 @@ func newMetrics() *metrics {
 	counter := func(name, help string) prometheus.CounterOpts { return prometheus.CounterOpts{Name: name, Help: help} }
 	m := &metrics{
 		callbacks: prometheus.NewCounterVec(counter("qunfa_callbacks_total",
-			"Requests to callback URLs, by what became of them."), []string{"result"}),
+			"Requests to the callback listener, by what became of them."), []string{"result"}),
 		pushes: prometheus.NewCounterVec(counter("qunfa_callback_pushes_total",
 			"Authentic pushes of any kind, by protection and format."), []string{"mode", "format"}),
 		statuses: prometheus.NewCounterVec(counter("qunfa_callback_statuses_total",
@@ -117,6 +120,10 @@ func newMetrics() *metrics {
 			"Authentic pushes made with a token or key that is not the first in the configuration."), []string{"kind"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "qunfa_callbacks_in_flight", Help: "Callbacks being read, checked or written to the log."}),
+		conns: prometheus.NewCounterVec(counter("qunfa_callback_connections_total",
+			"Connections to the callback listener that have ended, by how; no_request: too slow, too large, or not HTTP."), []string{"result"}),
+		openConns: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "qunfa_callback_connections_open", Help: "Connections to the callback listener that are open."}),
 		upstream: prometheus.NewCounterVec(counter("qunfa_upstream_requests_total",
 			"Pushes passed on to upstream applications."), []string{"kind", "result"}),
 		upstreamSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -137,6 +144,7 @@ func newMetrics() *metrics {
 // bear creates every labelled series at 0.
 func (m *metrics) bear() {
 	each(m.callbacks, callbackResults())
+	each(m.conns, connResults())
 	each(m.statuses, []string{events.StatusSent, events.StatusFailed, events.StatusRejected, events.StatusUnknown})
 	each(m.previousSecrets, []string{"token", "aes_key"})
 	each(m.submissions, []string{itemAccepted, itemRejected, itemUnavailable})
@@ -161,7 +169,7 @@ func each(v *prometheus.CounterVec, values []string) {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{m.callbacks, m.pushes, m.statuses, m.ackSeconds, m.skewed, m.mismatches,
-		m.previousSecrets, m.inFlight, m.upstream, m.upstreamSeconds, m.upstreamQueue, m.submissions, m.calls}
+		m.previousSecrets, m.inFlight, m.conns, m.openConns, m.upstream, m.upstreamSeconds, m.upstreamQueue, m.submissions, m.calls}
 }
 
 // register adds every metric or none.

@@ -60,9 +60,10 @@ func New(cfg Config, deps Deps) (*Server, error) {
 
 func (s *Server) listen(log *sample.Logger) error {
 	var err error
-	if s.public, err = s.bind(s.cfg.Listen, s.newCallbacks(log).handler(), 5*time.Second); err != nil {
+	if s.public, err = s.bind(s.cfg.Listen, counted(s.newCallbacks(log).handler()), 5*time.Second); err != nil {
 		return fmt.Errorf("listen for callbacks: %w", err)
 	}
+	s.public.net = &connections{Listener: s.public.net, most: int64(s.cfg.MaxConnections), metrics: s.metrics}
 	if s.cfg.Internal == "" {
 		return nil
 	}
@@ -92,7 +93,8 @@ func (s *Server) bind(addr string, h http.Handler, read time.Duration) (*listene
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		// What net/http itself has to say is noise of broken connections.
-		ErrorLog: slog.NewLogLogger(s.deps.Logger.Handler(), slog.LevelDebug),
+		ErrorLog:    slog.NewLogLogger(s.deps.Logger.Handler(), slog.LevelDebug),
+		ConnContext: withConnection,
 	}}, nil
 }
 

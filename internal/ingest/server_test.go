@@ -37,7 +37,7 @@ func TestMetricsAreBornAtZero(t *testing.T) {
 		}
 	}
 	want := map[string]int{
-		"qunfa_callbacks_total": 21, "qunfa_callback_pushes_total": 6, "qunfa_callback_statuses_total": 4,
+		"qunfa_callbacks_total": 22, "qunfa_callback_connections_total": 3, "qunfa_callback_connections_open": 1, "qunfa_callback_pushes_total": 6, "qunfa_callback_statuses_total": 4,
 		"qunfa_callback_ack_seconds": 1, "qunfa_callback_clock_skewed_total": 1, "qunfa_callback_original_id_mismatches_total": 1,
 		"qunfa_callback_previous_secrets_total": 2, "qunfa_callbacks_in_flight": 1, "qunfa_upstream_requests_total": 12,
 		"qunfa_upstream_seconds": 1, "qunfa_upstream_queue_length": 1, "qunfa_submissions_total": 3, "qunfa_submission_calls_total": 9,

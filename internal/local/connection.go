@@ -63,7 +63,8 @@ func ReadConnection(dir string) (*Connection, error) {
 	}
 	var c Connection
 	if err := json.Unmarshal(b, &c); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, connectionFile), err)
+		// The error may quote the file, which holds passwords.
+		return nil, fmt.Errorf("%s cannot be read: it is damaged, or of another version; stop qunfa up and start it again", filepath.Join(dir, connectionFile))
 	}
 	// The file of a stack that was killed stays behind.
 	if err := syscall.Kill(c.PID, 0); c.PID <= 0 || errors.Is(err, syscall.ESRCH) {
