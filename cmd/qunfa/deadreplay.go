@@ -317,6 +317,8 @@ func (w *deadWork) flush(ctx context.Context) error {
 // send returns the letters whose records are in the log. If Kafka refuses any,
 // each is sent by itself to see which: copies do no harm.
 func (w *deadWork) send(ctx context.Context, chunk []deadItem) (sent []deadItem, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sendPatience)
+	defer cancel()
 	records := make([]events.Record, len(chunk))
 	for i := range chunk {
 		records[i] = chunk[i].record
@@ -326,7 +328,7 @@ func (w *deadWork) send(ctx context.Context, chunk []deadItem) (sent []deadItem,
 		return chunk, nil
 	}
 	if !refusedRecord(err) {
-		return nil, fmt.Errorf("send to the topic of events: %w", err)
+		return nil, w.failed(err)
 	}
 	for _, item := range chunk {
 		switch _, err := w.events.Produce(ctx, item.record); {
@@ -335,10 +337,17 @@ func (w *deadWork) send(ctx context.Context, chunk []deadItem) (sent []deadItem,
 		case refusedRecord(err):
 			w.refuse(item.at, err)
 		default:
-			return nil, fmt.Errorf("send to the topic of events: %w", err)
+			return nil, w.failed(err)
 		}
 	}
 	return sent, nil
+}
+
+// sendPatience is for a chunk: a producer tries again through almost anything.
+const sendPatience = 15 * time.Second
+
+func (w *deadWork) failed(err error) error {
+	return diagnose(w.g.ctx, w.client, fmt.Errorf("send to the topic of events: %w", err))
 }
 
 func refusedRecord(err error) bool {
@@ -360,7 +369,8 @@ func (w *deadWork) mark(ctx context.Context, chunk []deadItem) error {
 		return err
 	}
 	if _, err := w.dead.Produce(ctx, r); err != nil {
-		return fmt.Errorf("mark %d letters as %s (they are, but list shows them as open): %w", len(chunk), w.what, err)
+		err = fmt.Errorf("mark %d letters as %s (they are, but list shows them as open): %w", len(chunk), w.what, err)
+		return diagnose(w.g.ctx, w.client, err)
 	}
 	return nil
 }

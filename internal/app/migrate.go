@@ -2,7 +2,9 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"qunfa/internal/clickhouse"
 	"qunfa/internal/config"
@@ -37,13 +39,64 @@ func ensureTopics(ctx context.Context, cfg *config.Config, o Options, progress f
 		return err
 	}
 	defer client.Close()
+	waiting, cancel := context.WithTimeout(ctx, topicPatience)
+	defer cancel()
+	if err := awaitKafka(waiting, client, progress); err != nil {
+		return err
+	}
 	for _, t := range topicsOf(cfg, o) {
-		if err := ensureTopic(ctx, client, t, progress); err != nil {
-			return client.Diagnose(ctx, err)
+		if err := ensureTopic(waiting, client, t, progress); err != nil {
+			return diagnose(ctx, client, err)
 		}
 	}
 	return nil
 }
+
+// topicPatience is how long a cluster that is only just starting may take.
+const topicPatience = 30 * time.Second
+
+// awaitKafka waits for a broker that lets us in. What time cannot heal it returns
+// at once; what it waits for it says, when it changes.
+func awaitKafka(ctx context.Context, client *kafka.Client, progress func(string)) error {
+	said := ""
+	for {
+		err := reach(ctx, client)
+		if err == nil {
+			return nil
+		}
+		err = client.Diagnose(ctx, err)
+		if !kafka.Passing(err) || ctx.Err() != nil {
+			return err
+		}
+		var advice *kafka.Diagnosis
+		if errors.As(err, &advice) && advice.Advice != said {
+			said = advice.Advice
+			progress("waiting for Kafka: " + said)
+		}
+		t := time.NewTimer(time.Second)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
+}
+
+func reach(ctx context.Context, client *kafka.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, diagnosisPatience)
+	defer cancel()
+	return client.Reach(ctx)
+}
+
+// diagnose says what to do about an error, also if it is that the time is over.
+func diagnose(ctx context.Context, client *kafka.Client, err error) error {
+	ctx, cancel := context.WithTimeout(ctx, diagnosisPatience)
+	defer cancel()
+	return client.Diagnose(ctx, err)
+}
+
+const diagnosisPatience = 4 * time.Second
 
 // topicsOf are the topics as they are created. Records are kept for ever: how
 // long is for the operator to say, in Kafka.

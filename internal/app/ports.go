@@ -246,7 +246,7 @@ func (p *progress) EndOffsets(ctx context.Context) (map[int32]int64, error) {
 func (p *progress) SinkCommitted(ctx context.Context) (map[int32]int64, error) {
 	committed, err := p.client.CommittedOffsets(ctx, p.sinkGroup, p.topic)
 	if err != nil {
-		return nil, err
+		return nil, p.client.Diagnose(ctx, err)
 	}
 	stored, err := p.storedUpTo(ctx, committed)
 	if err != nil {

@@ -20,26 +20,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
 
+	"qunfa/internal/embedded/embeddedtest"
 	"qunfa/internal/events"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// brokersEnv names a cluster of one or more real brokers (host:port,host:port)
-// for the tests that run against any broker. Without it they run against kfake.
-const brokersEnv = "QUNFA_TEST_KAFKA"
 
 // testCluster is what the tests run against.
 type testCluster struct {
 	addrs []string
 	dial  dialFunc
 	fake  *kfake.Cluster // nil: real brokers
+	login embeddedtest.Security
 }
 
 // brokers returns the real cluster named by the environment, or a fake one.
 func brokers(t testing.TB) testCluster {
-	if list := os.Getenv(brokersEnv); list != "" {
-		return testCluster{addrs: strings.Split(list, ","), dial: new(net.Dialer).DialContext}
+	if given := embeddedtest.GivenKafka(); given != nil {
+		return testCluster{addrs: given.Addrs, dial: new(net.Dialer).DialContext, login: given.Security}
 	}
 	return fakeBrokers(t, 1)
 }
@@ -83,6 +81,7 @@ func (c testCluster) client(t testing.TB, change ...func(*Config)) (*Client, *ga
 	t.Helper()
 	g := newGate(c.dial)
 	cfg := Config{Brokers: c.addrs, Dial: g.Dial, Logger: quiet()}
+	c.secure(t, &cfg)
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -95,6 +94,20 @@ func (c testCluster) client(t testing.TB, change ...func(*Config)) (*Client, *ga
 		client.Close()
 	})
 	return client, g
+}
+
+// secure adds what the cluster asks of clients.
+func (c testCluster) secure(t testing.TB, cfg *Config) {
+	t.Helper()
+	var err error
+	if s := c.login; s.TLS {
+		if cfg.TLS, err = TLSConfig(TLSFiles{CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cfg.SASL, err = SASLMechanism(c.login.Mechanism, c.login.Username, c.login.Password); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func quiet() *slog.Logger {

@@ -121,6 +121,10 @@ func (c *Client) retry(ctx context.Context, request func(context.Context) error)
 	return err
 }
 
+// Passing tells whether an error may go away by itself, once a broker has
+// started or a leader was elected. A quarrel about certificates does not.
+func Passing(err error) bool { return transient(err) && explainTLS(err) == "" }
+
 // transient tells whether an error may go away by itself within seconds.
 func transient(err error) bool {
 	switch ClassOf(err) {

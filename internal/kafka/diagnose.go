@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -42,6 +44,36 @@ func (c *Client) Diagnose(ctx context.Context, err error) error {
 	return err
 }
 
+// told is an error for a line of the log, with what to do about it where that is certain.
+func (c *Client) told(err error) []any {
+	args := []any{"error", err}
+	if advice := explain(err, c.cfg.TLS != nil, c.cfg.SASL != nil); advice != "" && !ambiguous(err) {
+		args = append(args, "advice", advice)
+	}
+	return args
+}
+
+// Reach tells whether a broker answers and lets us in. It asks over a connection
+// of its own, so that what it returns is the true cause.
+func (c *Client) Reach(ctx context.Context) error {
+	kc, done := c.live()
+	defer done()
+	return reach(ctx, kc)
+}
+
+func reach(ctx context.Context, kc *kafka.Client) error {
+	res, err := kc.ApiVersions(ctx, &kafka.ApiVersionsRequest{})
+	if err == nil {
+		err = res.Error
+	}
+	if err != nil {
+		return err
+	}
+	// Brokers answer ApiVersions before anybody has logged in.
+	_, err = kc.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{}})
+	return err
+}
+
 // ambiguous marks errors that kafka-go also uses for "no connection".
 func ambiguous(err error) bool {
 	switch ClassOf(err) {
@@ -55,15 +87,7 @@ func ambiguous(err error) bool {
 func (c *Client) probe(ctx context.Context) error {
 	kc, done := c.live()
 	defer done()
-	res, err := kc.ApiVersions(ctx, &kafka.ApiVersionsRequest{})
-	if err == nil {
-		err = res.Error
-	}
-	if err != nil {
-		return err
-	}
-	// Brokers answer ApiVersions before anybody has logged in.
-	if _, err := kc.Metadata(ctx, &kafka.MetadataRequest{Topics: c.cfg.Topics}); err != nil {
+	if err := reach(ctx, kc); err != nil {
 		return err
 	}
 	for _, topic := range c.cfg.Topics {
@@ -87,7 +111,10 @@ func explain(err error, usesTLS, usesSASL bool) string {
 	if advice := explainTLS(err); advice != "" {
 		return advice
 	}
+	var dns *net.DNSError
 	switch {
+	case errors.As(err, &dns) && !dns.IsTimeout:
+		return "the broker's host name " + strconv.Quote(dns.Name) + " is not known here: check kafka.brokers, the broker's advertised.listeners and the name service"
 	case strings.Contains(err.Error(), "expecting TLS"):
 		return "the broker's port speaks TLS: configure tls for kafka"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -123,9 +150,9 @@ func explainCode(code kafka.Error) string {
 	case kafka.IllegalSASLState:
 		return "the broker's port does not use SASL: remove kafka.sasl or use the port that does"
 	case kafka.TopicAuthorizationFailed:
-		return "this user may not use the topic: allow Read and Write on it (and Create, DescribeConfigs for qunfa migrate)"
+		return "this user may not use the topic: allow Read and Write on it, or what of these its service needs (docs/security.md); qunfa migrate needs Create, Describe and DescribeConfigs"
 	case kafka.GroupAuthorizationFailed:
-		return "this user may not use the consumer group: allow Read on the group"
+		return "this user may not use the consumer group: allow Read on the group to its members, and Describe on the sink's to reconcile and to operators (docs/security.md)"
 	case kafka.ClusterAuthorizationFailed:
 		return "this user may not administer the cluster: create the topics by hand or allow Create"
 	case kafka.NotEnoughReplicas, kafka.NotEnoughReplicasAfterAppend:
@@ -172,8 +199,10 @@ func explainTLS(err error) string {
 
 func explainEOF(usesTLS, usesSASL bool) string {
 	switch {
-	case usesTLS:
+	case usesTLS && usesSASL:
 		return "the broker closed the connection at once: does its port speak TLS?"
+	case usesTLS:
+		return "the broker closed the connection at once: does its port speak TLS, and does it need SASL?"
 	case usesSASL:
 		return "the broker closed the connection at once: does its port need TLS?"
 	}

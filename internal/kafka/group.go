@@ -214,7 +214,7 @@ func (g *Group) take(ctx context.Context, m *member, handle Handler) (again bool
 func (g *Group) joinFailed(err error) {
 	g.setHealth(err)
 	g.metrics.joinErrors.WithLabelValues(string(ClassOf(err))).Inc()
-	g.sampler.Warn("cannot take part in the consumer group; trying again", "error", err)
+	g.sampler.Warn("cannot take part in the consumer group; trying again", g.client.told(err)...)
 }
 
 // serve runs the handler for one generation and waits for it.
@@ -294,7 +294,7 @@ func (g *Group) commit(ctx context.Context, generation int32, memberID string, n
 
 func (g *Group) fetchFailed(partition int32, err error) {
 	g.metrics.fetchErrors.WithLabelValues(string(ClassOf(err))).Inc()
-	g.sampler.Warn("cannot read a partition; trying again", "partition", partition, "error", err)
+	g.sampler.Warn("cannot read a partition; trying again", append(g.client.told(err), "partition", partition)...)
 }
 
 func (g *Group) fetched(items []item) {

@@ -297,7 +297,7 @@ func (l *lane) failed(since time.Time, err error) {
 	}
 	l.p.client.nudge()
 	l.p.wakeProbe()
-	l.p.sampler.Warn("kafka does not take records; trying again", "topic", l.p.cfg.Topic, "error", err)
+	l.p.sampler.Warn("kafka does not take records; trying again", append(l.p.client.told(err), "topic", l.p.cfg.Topic)...)
 }
 
 func (l *lane) recovered() {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func NewProducer(client *Client, cfg ProducerConfig, log *slog.Logger, reg prome
 	}
 	p := &Producer{
 		client: client, cfg: cfg, metrics: metrics,
-		sampler: sample.New(log, sample.Config{Every: sampleEvery}),
+		sampler: sample.New(cmp.Or(log, slog.New(slog.DiscardHandler)), sample.Config{Every: sampleEvery}),
 		bytes:   semaphore.NewWeighted(int64(cfg.QueueBytes)),
 		started: time.Now(),
 		known:   make(chan struct{}),
@@ -109,9 +110,10 @@ func (p *Producer) discover() {
 		if ctx.Err() != nil {
 			return
 		}
+		err = orDenied(ctx, p.client.kc, p.cfg.Topic, err)
 		p.asked.Store(&failure{since: p.started, err: err})
 		p.client.nudge()
-		p.sampler.Warn("the topic's partitions are not known yet; trying again", "topic", p.cfg.Topic, "error", err)
+		p.sampler.Warn("the topic's partitions are not known yet; trying again", append(p.client.told(err), "topic", p.cfg.Topic)...)
 		if !sleep(ctx, nudgeInterval) {
 			return
 		}

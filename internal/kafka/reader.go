@@ -141,7 +141,7 @@ func (c *Client) dialLeader(ctx context.Context, topic string, partition int32) 
 	defer cancel()
 	t, err := describe(ctx, c.kc, topic)
 	if err != nil {
-		return nil, fmt.Errorf("leader of %s/%d: %w", topic, partition, err)
+		return nil, fmt.Errorf("leader of %s/%d: %w", topic, partition, orDenied(ctx, c.kc, topic, err))
 	}
 	for _, p := range t.Partitions {
 		if p.ID != int(partition) {

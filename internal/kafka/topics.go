@@ -178,7 +178,7 @@ func (c *Client) compareTopic(ctx context.Context, want TopicConfig) ([]string, 
 	}
 	settings, err := topicSettings(ctx, kc, want.Name)
 	if err != nil {
-		return append(warnings, fmt.Sprintf("the settings could not be read: %v", err)), nil
+		return append(warnings, fmt.Sprintf("the settings could not be read (allow DescribeConfigs on the topic, to have them compared): %v", err)), nil
 	}
 	for _, name := range sortedKeys(want.settings()) {
 		h, known := settings[name]
@@ -260,30 +260,42 @@ func describe(ctx context.Context, kc *kafka.Client, topic string) (kafka.Topic,
 // not exist: kafka-go says so, too, as long as it has no connection, and brokers
 // to whom may not see it.
 func (c *Client) whyNoTopic(ctx context.Context, topic string, err error) error {
-	_, cause := describe(ctx, c.kc, topic)
-	if errors.Is(cause, ErrNoTopic) {
-		// ListOffsets tells "not allowed" from "does not exist"; Metadata does not.
-		if _, denied := askOffsets(ctx, c.kc, topic, []int{0}, kafka.LastOffset); ClassOf(denied) == ClassDenied {
-			return fmt.Errorf("topic %s: %w", topic, denied)
-		}
-	}
-	if cause != nil {
-		return cause
+	if _, cause := describe(ctx, c.kc, topic); cause != nil {
+		return orDenied(ctx, c.kc, topic, cause)
 	}
 	return err // the topic has just appeared
 }
 
+// orDenied returns err, or that we may not use the topic, if that is why it does
+// not seem to exist: ListOffsets tells one from the other, Metadata does not.
+func orDenied(ctx context.Context, kc *kafka.Client, topic string, err error) error {
+	if !errors.Is(err, ErrNoTopic) {
+		return err
+	}
+	if _, denied := askOffsets(ctx, kc, topic, []int{0}, kafka.LastOffset); ClassOf(denied) == ClassDenied {
+		return fmt.Errorf("topic %s: %w", topic, denied)
+	}
+	return err
+}
+
 // WaitForTopic returns the number of partitions as soon as the topic exists and
-// every partition has a leader. It gives up only when ctx ends, and then says
-// what was missing.
+// every partition has a leader. It gives up when we may not use the topic, or when
+// ctx ends, and then says what was missing.
 func (c *Client) WaitForTopic(ctx context.Context, topic string) (int, error) {
+	var missing error
 	for {
 		n, err := c.lookForTopic(ctx, topic)
 		if err == nil {
 			return n, nil
 		}
+		if missing == nil || ctx.Err() == nil { // the last look may have been cut short
+			missing = err
+		}
+		if ClassOf(err) == ClassDenied {
+			return 0, fmt.Errorf("wait for topic %s: %w", topic, err)
+		}
 		if !sleep(ctx, 250*time.Millisecond) {
-			return 0, fmt.Errorf("wait for topic %s: %w: %w", topic, ctx.Err(), err)
+			return 0, fmt.Errorf("wait for topic %s: %w: %w", topic, ctx.Err(), missing)
 		}
 	}
 }
@@ -295,7 +307,7 @@ func (c *Client) lookForTopic(ctx context.Context, topic string) (int, error) {
 	defer done()
 	t, err := describe(ctx, kc, topic)
 	if err != nil {
-		return 0, err
+		return 0, orDenied(ctx, kc, topic, err)
 	}
 	return len(t.Partitions), checkLeaders(t)
 }

@@ -188,7 +188,7 @@ func TestWaitForTopic(t *testing.T) {
 	if _, err := client.Partitions(timeout(t, 10*time.Second), name); !errors.Is(err, ErrNoTopic) {
 		t.Errorf("Partitions of a missing topic: %v", err)
 	}
-	if _, err := client.WaitForTopic(timeout(t, 300*time.Millisecond), name); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrNoTopic) {
+	if _, err := client.WaitForTopic(timeout(t, 2*time.Second), name); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrNoTopic) {
 		t.Errorf("a missing topic: %v, want the deadline and what was missing", err)
 	}
 	found := make(chan error, 1)

@@ -13,13 +13,38 @@ import (
 	"testing"
 )
 
-// packages have tests that run on any broker and any ClickHouse.
-var packages = []string{"./internal/kafka", "./internal/clickhouse", "./test/pipeline"}
-
-func TestIntegration(t *testing.T) {
+// TestServers runs everything on the current Kafka, and what depends most on it
+// on the last version before 4.
+func TestServers(t *testing.T) {
 	ctx := t.Context()
-	kafka, clickhouse := startKafka(ctx, t), startClickHouse(ctx, t)
-	results := runTests(ctx, t, "QUNFA_TEST_KAFKA="+kafka, "QUNFA_TEST_CLICKHOUSE="+clickhouse)
+	ch := startClickHouse(ctx, t)
+	for _, v := range []struct {
+		name     string
+		image    string
+		each     bool     // take every right away
+		packages []string // with tests that run on any broker and any ClickHouse
+	}{
+		{"Kafka", kafkaImage, true, []string{"./internal/kafka", "./internal/clickhouse", "./test/pipeline"}},
+		{"OldKafka", oldKafkaImage, false, []string{"./test/pipeline"}},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			b := startKafka(ctx, t, v.image)
+			t.Run("Logins", func(t *testing.T) { testLogins(t, b) })
+			t.Run("Refusals", func(t *testing.T) { testRefusals(t, b) })
+			t.Run("Rights", func(t *testing.T) { testRights(t, b, ch, v.each) })
+			t.Run("Integration", func(t *testing.T) { testIntegration(t, b, ch, v.packages) })
+		})
+	}
+}
+
+// testIntegration runs the tests of packages against the servers, with TLS and a
+// login, which the environment tells them.
+func testIntegration(t *testing.T, b *broker, ch clickHouse, packages []string) {
+	s := ch.secured(t, b.authority)
+	results := runTests(t.Context(), t, packages,
+		"QUNFA_TEST_KAFKA="+b.addrs[secure], "QUNFA_TEST_KAFKA_TLS_CA_FILE="+b.authority.file,
+		"QUNFA_TEST_KAFKA_SASL_MECHANISM=scram-sha-512", "QUNFA_TEST_KAFKA_SASL_USERNAME=admin", "QUNFA_TEST_KAFKA_SASL_PASSWORD="+password,
+		fmt.Sprintf("QUNFA_TEST_CLICKHOUSE=clickhouse://%s:%s@%s?secure=true&ca_file=%s", s.user, s.password, s.addr, b.authority.file))
 	for _, p := range packages {
 		name := "qunfa" + p[1:]
 		r := results[name]
@@ -44,7 +69,7 @@ type event struct {
 
 // runTests runs the packages with the environment, and fails the test if it
 // fails. What failed, and how each package ended, is shown as it comes.
-func runTests(ctx context.Context, t *testing.T, env ...string) map[string]*result {
+func runTests(ctx context.Context, t *testing.T, packages []string, env ...string) map[string]*result {
 	t.Helper()
 	// One package after the other: they share the servers.
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-count=1", "-p=1", "-timeout=12m"}, packages...)...)

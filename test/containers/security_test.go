@@ -5,26 +5,12 @@ package containers
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"fmt"
-	"io"
 	"log/slog"
-	"maps"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
-
-	"github.com/testcontainers/testcontainers-go"
-	"github.com/testcontainers/testcontainers-go/exec"
 
 	"qunfa/internal/app"
 	"qunfa/internal/config"
@@ -32,81 +18,36 @@ import (
 	"qunfa/internal/kafka"
 )
 
-const (
-	saslUser     = "app"
-	saslPassword = "correct horse"
-)
-
-// secureEnv asks for TLS and a login on the listener for clients.
-func secureEnv() map[string]string {
-	env := kafkaEnv()
-	maps.Copy(env, map[string]string{
-		"KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "HOST:SASL_SSL,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
-		"KAFKA_SASL_ENABLED_MECHANISMS":        "SCRAM-SHA-256,SCRAM-SHA-512,PLAIN",
-		"KAFKA_SSL_KEYSTORE_TYPE":              "PEM",
-		"KAFKA_SSL_KEYSTORE_LOCATION":          keystore,
-		// Three underscores stand for a dash.
-		"KAFKA_LISTENER_NAME_HOST_SCRAM___SHA___256_SASL_JAAS_CONFIG": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
-		"KAFKA_LISTENER_NAME_HOST_SCRAM___SHA___512_SASL_JAAS_CONFIG": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
-		"KAFKA_LISTENER_NAME_HOST_PLAIN_SASL_JAAS_CONFIG": fmt.Sprintf(
-			"org.apache.kafka.common.security.plain.PlainLoginModule required user_%s=%q;", saslUser, saslPassword),
-	})
-	return env
-}
-
-const keystore = "/etc/kafka/secrets/server.pem"
-
-// addScramUser makes the user that SCRAM logs in; brokers keep them in their metadata.
-func addScramUser(ctx context.Context, c testcontainers.Container) error {
-	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
-		code, out, err := c.Exec(ctx, []string{"/opt/kafka/bin/kafka-configs.sh", "--bootstrap-server", "localhost:9094", "--alter",
-			"--entity-type", "users", "--entity-name", saslUser, "--add-config", mechanism + "=[password=" + saslPassword + "]"}, exec.Multiplexed())
-		if err != nil {
-			return err
-		}
-		if said, _ := io.ReadAll(out); code != 0 {
-			return fmt.Errorf("make the user for %s: %s", mechanism, said)
-		}
+// testLogins logs in to Apache Kafka in each way that the configuration offers.
+func testLogins(t *testing.T, b *broker) {
+	withLogin := func(listener, mechanism string) *config.Config {
+		cfg := b.config(listener)
+		cfg.Kafka.SASL = config.SASL{Mechanism: mechanism, Username: "admin", Password: config.NewSecret(password)}
+		return cfg
 	}
-	return nil
-}
-
-// TestKafkaSecurity logs in to Apache Kafka in each way that the configuration
-// offers, over TLS; and is told what is wrong when something is.
-func TestKafkaSecurity(t *testing.T) {
-	ctx := t.Context()
-	authority := newAuthority(t)
-	addr := runKafka(ctx, t, secureEnv(), func(ctx context.Context, c testcontainers.Container) error {
-		host, err := c.Host(ctx)
-		if err != nil {
-			return err
-		}
-		return c.CopyToContainer(ctx, authority.issue(t, host), keystore, 0o644)
-	}, addScramUser)
-
-	for _, mechanism := range []string{"plain", "scram-sha-256", "scram-sha-512"} {
-		t.Run(mechanism, func(t *testing.T) {
-			cfg := secureConfig(addr, authority.file, mechanism, saslPassword)
-			cfg.Kafka.Topic = "secure-" + mechanism
+	ways := map[string]*config.Config{
+		"plain":                      b.config(open),
+		"TLS, PLAIN":                 withLogin(secure, "plain"),
+		"TLS, SCRAM-SHA-256":         withLogin(secure, "scram-sha-256"),
+		"TLS, SCRAM-SHA-512":         withLogin(secure, "scram-sha-512"),
+		"SCRAM-SHA-512":              withLogin(login, "scram-sha-512"),
+		"TLS, certificate of client": b.withCertificate(t, b.authority, "admin"),
+	}
+	for name, cfg := range ways {
+		t.Run(name, func(t *testing.T) {
+			cfg.Kafka.Topic = "login-" + strings.NewReplacer(" ", "", ",", "-").Replace(name)
 			cfg.Kafka.DeadTopic = cfg.Kafka.Topic + ".dead"
 			roundTrip(t, cfg)
 		})
 	}
-	wrong := secureConfig(addr, authority.file, "scram-sha-512", "wrong "+saslPassword)
-	refused(t, wrong, "refuses the user name or password")
-	noTLS := secureConfig(addr, "", "scram-sha-512", saslPassword)
-	noTLS.Kafka.TLS = config.TLS{}
-	refused(t, noTLS, "configure tls for kafka")
-	stranger := secureConfig(addr, newAuthority(t).file, "scram-sha-512", saslPassword)
-	refused(t, stranger, "unknown authority")
 }
 
-func secureConfig(addr, caFile, mechanism, password string) *config.Config {
-	cfg := config.Default()
-	cfg.Kafka.Brokers = []string{addr}
-	cfg.Kafka.Partitions, cfg.Kafka.ReplicationFactor, cfg.Kafka.MinInsyncReplicas = 2, 1, 1
-	cfg.Kafka.TLS = config.TLS{Enabled: true, CAFile: caFile}
-	cfg.Kafka.SASL = config.SASL{Mechanism: mechanism, Username: saslUser, Password: config.NewSecret(password)}
+// withCertificate presents a certificate for a name, signed by an authority.
+func (b *broker) withCertificate(t *testing.T, a authority, name string) *config.Config {
+	t.Helper()
+	file := writeFile(t, "client.pem", a.issue(t, name))
+	cfg := b.config(mutual)
+	cfg.Kafka.TLS.CertFile, cfg.Kafka.TLS.KeyFile = file, file
 	return cfg
 }
 
@@ -167,80 +108,192 @@ func readOne(ctx context.Context, t *testing.T, client *kafka.Client, topic stri
 	return value
 }
 
-// refused checks that nothing works, that the error says what to do about it,
-// and that it does not repeat the password.
-func refused(t *testing.T, cfg *config.Config, advice string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	client, err := app.NewKafka(cfg, app.Options{})
+// refusal is a configuration that is wrong, and what the user must be told.
+type refusal struct {
+	name   string
+	cfg    *config.Config
+	advice string
+	change func(*config.Config)
+}
+
+// refusals are all the reasons for which a broker is not reached or does not let
+// us in.
+func (b *broker) refusals(t *testing.T) []refusal {
+	nobodyListens, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	err = client.Ready(ctx, "any")
+	gone := nobodyListens.Addr().String()
+	nobodyListens.Close()
+	sasl := func(mechanism, user, password string) func(*config.Config) {
+		return func(c *config.Config) {
+			c.Kafka.SASL = config.SASL{Mechanism: mechanism, Username: user, Password: config.NewSecret(password)}
+		}
+	}
+	at := func(addr string) func(*config.Config) {
+		return func(c *config.Config) { c.Kafka.Brokers = []string{addr} }
+	}
+	const credentials = "refuses the user name or password: check kafka.sasl"
+	return []refusal{
+		{"PLAIN, wrong password", b.config(secure), credentials, sasl("plain", "admin", "wrong "+password)},
+		{"PLAIN, unknown user", b.config(secure), credentials, sasl("plain", "stranger", password)},
+		{"SCRAM, wrong password", b.config(secure), credentials, sasl("scram-sha-512", "admin", "wrong "+password)},
+		{"SCRAM, unknown user", b.config(secure), credentials, sasl("scram-sha-256", "stranger", password)},
+		{"mechanism not enabled", b.config(login), "does not offer this SASL mechanism: check kafka.sasl.mechanism", sasl("plain", "admin", password)},
+		{"no login where one is wanted", b.config(login), "does its port need TLS or SASL?", nil},
+		{"no login where one is wanted, over TLS", b.config(secure), "does its port speak TLS, and does it need SASL?", nil},
+		{"a login where none is wanted", b.config(open), "does not use SASL: remove kafka.sasl", sasl("scram-sha-512", "admin", password)},
+		{"wrong authority", b.config(secure), "signed by an unknown authority: set kafka.tls.ca_file", func(c *config.Config) { c.Kafka.TLS.CAFile = newAuthority(t).file }},
+		{"wrong name", b.config(secure), "is for another name: use that name in kafka.brokers or set kafka.tls.server_name",
+			func(c *config.Config) { c.Kafka.TLS.ServerName = "elsewhere.example" }},
+		{"no TLS where it is wanted", b.config(mutual), "speaks TLS: configure tls for kafka", func(c *config.Config) { c.Kafka.TLS = config.TLS{} }},
+		{"no TLS where it and a login are wanted", b.config(secure), "speaks TLS: configure tls for kafka", func(c *config.Config) {
+			c.Kafka.TLS = config.TLS{}
+			sasl("scram-sha-512", "admin", password)(c)
+		}},
+		{"TLS where none is wanted", b.config(secure), "does its port speak TLS", at(b.addrs[open])},
+		{"no certificate of the client", b.config(mutual), "refuses our certificate: check kafka.tls.cert_file and key_file", nil},
+		{"certificate of an unknown authority", b.withCertificate(t, newAuthority(t), "admin"), "refuses our certificate: check kafka.tls.cert_file and key_file", nil},
+		{"nothing listens", b.config(open), "nothing listens at the broker's address: check host and port", at(gone)},
+		{"unknown host", b.config(open), `host name "kafka.invalid" is not known here: check kafka.brokers`, at("kafka.invalid:9092")},
+	}
+}
+
+// testRefusals looks at what a user sees in each case: what qunfa migrate says
+// while it waits or when it gives up, the log of a service, and its /readyz.
+func testRefusals(t *testing.T, b *broker) {
+	for _, r := range b.refusals(t) {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			if r.change != nil {
+				r.change(r.cfg)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			r.checkMigrate(ctx, t)
+			r.checkService(ctx, t)
+		})
+	}
+}
+
+func (r refusal) checkMigrate(ctx context.Context, t *testing.T) {
+	t.Helper()
+	waiting, enough := context.WithCancel(ctx)
+	defer enough()
+	said := ""
+	err := app.Migrate(waiting, r.cfg, app.Options{}, func(line string) {
+		said += line + "\n"
+		if has(line, r.advice) {
+			enough()
+		}
+	})
 	if err == nil {
-		t.Fatalf("a client was let in that ought to hear: %s", advice)
+		t.Fatalf("migrate was let in that ought to hear: %s", r.advice)
 	}
-	if said := client.Diagnose(ctx, err).Error(); !strings.Contains(said, advice) || strings.Contains(said, saslPassword) {
-		t.Errorf("the diagnosis is %q, want %q and no password", said, advice)
-	}
+	r.check(t, "migrate", said+err.Error())
 }
 
-// authority signs the certificate of the broker.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	file string // its certificate, PEM
-}
-
-func newAuthority(t *testing.T) authority {
+// check wants the advice, and no password.
+func (r refusal) check(t *testing.T, who, said string) {
 	t.Helper()
-	key, template := newCertificate(t, "test authority")
-	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
+	if !has(said, r.advice) || strings.Contains(said, password) {
+		t.Errorf("%s says %q, want %q and no password", who, said, r.advice)
 	}
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return authority{template, key, file}
 }
 
-// issue returns a key and a certificate for a host, as Kafka reads them from one file.
-func (a authority) issue(t *testing.T, host string) []byte {
+func (r refusal) checkService(ctx context.Context, t *testing.T) {
 	t.Helper()
-	key, template := newCertificate(t, host)
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.DNSNames = []string{host}
-	if ip := net.ParseIP(host); ip != nil {
-		template.DNSNames, template.IPAddresses = nil, []net.IP{ip}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Join([][]byte{
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-	}, nil)
+	log := &buffer{}
+	s := startService(t, "ingest", r.cfg, log)
+	waitFor(ctx, t, r.advice, func() string {
+		_, ready := s.ready()
+		return ready
+	})
+	waitFor(ctx, t, r.advice, log.String)
+	r.check(t, "the log", log.String())
 }
 
-func newCertificate(t *testing.T, name string) (*ecdsa.PrivateKey, *x509.Certificate) {
+// running is a service in a host of its own.
+type running struct{ host *app.Host }
+
+// startService runs a service until the test ends.
+func startService(t *testing.T, name string, cfg *config.Config, log *buffer) *running {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	c := *cfg
+	c.Admin.Listen, c.Ingest.Listen, c.Ingest.Internal = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	h, err := app.NewHost(&c, app.Options{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{ReplaceAttr: unquoted}))}, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature,
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil && ctx.Err() == nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", name, log.String())
+		}
+	})
+	return &running{h}
+}
+
+// unquoted keeps the quotation marks of a text from being escaped in the log.
+func unquoted(_ []string, a slog.Attr) slog.Attr {
+	a.Value = slog.StringValue(strings.ReplaceAll(a.Value.String(), `"`, `'`))
+	return a
+}
+
+// ready is what /readyz says.
+func (s *running) ready() (bool, string) {
+	ok, results := s.host.Ready()
+	var lines []string
+	for _, r := range results {
+		lines = append(lines, r.String())
 	}
+	return ok, strings.Join(lines, "\n")
+}
+
+// has tells whether a text says so. The log has other quotation marks.
+func has(text, want string) bool {
+	return strings.Contains(strings.ReplaceAll(text, `"`, `'`), strings.ReplaceAll(want, `"`, `'`))
+}
+
+// waitFor polls until a text is there.
+func waitFor(ctx context.Context, t *testing.T, want string, said func() string) {
+	t.Helper()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		have := said()
+		if has(have, want) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("nothing says %q:\n%s", want, have)
+		}
+	}
+}
+
+// buffer is a log that several goroutines write.
+type buffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+// Write implements [io.Writer].
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }

@@ -63,6 +63,9 @@ func newWorld(t *testing.T, sim wechattest.Config) *world {
 	cfg.Ingest.APIToken = config.NewSecret(apiToken)
 	cfg.Kafka.Brokers, cfg.Kafka.Topic = brokers.Addrs, brokers.Topic(t)
 	cfg.Kafka.DeadTopic = cfg.Kafka.Topic + ".dead"
+	s := brokers.Security
+	cfg.Kafka.TLS = config.TLS{Enabled: s.TLS, CAFile: s.CAFile, CertFile: s.CertFile, KeyFile: s.KeyFile}
+	cfg.Kafka.SASL = config.SASL{Mechanism: s.Mechanism, Username: s.Username, Password: config.NewSecret(s.Password)}
 	cfg.Kafka.Partitions, cfg.Kafka.ReplicationFactor, cfg.Kafka.MinInsyncReplicas = 3, 1, 1
 	cfg.ClickHouse = config.ClickHouse{
 		Addr: []string{w.clickhouse.Addr()}, Database: server.Database(t), Username: server.Username, Password: config.NewSecret(server.Password),

@@ -3,6 +3,8 @@ package embeddedtest
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,7 +45,7 @@ func Engine(t testing.TB) *Server { t.Helper(); return ClickHouse(t) }
 
 func startServer() (*Server, error) {
 	if given := os.Getenv("QUNFA_TEST_CLICKHOUSE"); given != "" {
-		return parseServer(given)
+		return givenServer(given)
 	}
 	dir, err := tempDir("clickhouse")
 	if err != nil {
@@ -65,15 +67,47 @@ func startServer() (*Server, error) {
 	return &Server{Addr: engine.Addr(), Username: engine.Username(), Password: engine.Password()}, nil
 }
 
-// parseServer reads clickhouse://user:password@host:port. Its errors do not
-// repeat the password.
-func parseServer(given string) (*Server, error) {
+// givenServer returns the server that the environment names. Where it wants TLS,
+// a tunnel does that for the tests, some of which need a wire that they can cut.
+func givenServer(given string) (*Server, error) {
+	server, secure, err := parseServer(given)
+	if err != nil || secure == nil {
+		return server, err
+	}
+	t, err := newTunnel(server.Addr, secure)
+	if err != nil {
+		return nil, err
+	}
+	atEnd(t.Close)
+	server.Addr = t.Addr()
+	return server, nil
+}
+
+// parseServer reads clickhouse://user:password@host:port, to which ?secure=true
+// and &ca_file=FILE may be added. Its errors do not repeat the password.
+func parseServer(given string) (*Server, *tls.Config, error) {
 	u, err := url.Parse(given)
 	if err != nil || u.Scheme != "clickhouse" || u.Host == "" || u.User == nil {
-		return nil, errors.New("QUNFA_TEST_CLICKHOUSE is not clickhouse://user:password@host:port")
+		return nil, nil, errors.New("QUNFA_TEST_CLICKHOUSE is not clickhouse://user:password@host:port")
 	}
 	password, _ := u.User.Password()
-	return &Server{Addr: u.Host, Username: u.User.Username(), Password: password}, nil
+	server := &Server{Addr: u.Host, Username: u.User.Username(), Password: password}
+	q := u.Query()
+	if q.Get("secure") != "true" {
+		return server, nil, nil
+	}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+	if file := q.Get("ca_file"); file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, nil, fmt.Errorf("QUNFA_TEST_CLICKHOUSE: ca_file: %w", err)
+		}
+		secure.RootCAs = x509.NewCertPool()
+		if !secure.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, nil, fmt.Errorf("QUNFA_TEST_CLICKHOUSE: ca_file %s holds no certificate", file)
+		}
+	}
+	return server, secure, nil
 }
 
 // Options are those of clickhouse-go for a database of the server, which must

@@ -34,12 +34,12 @@ func TestClickHouse(t *testing.T) {
 }
 
 func TestParseServer(t *testing.T) {
-	got, err := parseServer("clickhouse://user:p%40ss@localhost:9000")
-	if err != nil || *got != (Server{Addr: "localhost:9000", Username: "user", Password: "p@ss"}) {
+	got, secure, err := parseServer("clickhouse://user:p%40ss@localhost:9000")
+	if err != nil || secure != nil || *got != (Server{Addr: "localhost:9000", Username: "user", Password: "p@ss"}) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	for _, bad := range []string{"localhost:9000", "clickhouse://localhost:9000", "http://u:p@h", "clickhouse://u:secret@h:%zz"} {
-		if _, err := parseServer(bad); err == nil || strings.Contains(err.Error(), "secret") {
+	for _, bad := range []string{"localhost:9000", "clickhouse://localhost:9000", "http://u:p@h", "clickhouse://u:secret@h:%zz", "clickhouse://u:secret@h:1?secure=true&ca_file=nowhere.pem"} {
+		if _, _, err := parseServer(bad); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: error %v", bad, err)
 		}
 	}

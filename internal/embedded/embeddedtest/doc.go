@@ -9,8 +9,7 @@
 // also looks for goroutines that were left behind. Tests keep apart by using
 // names of their own: [Server.Database], [Brokers.Topic].
 //
-// QUNFA_TEST_CLICKHOUSE=clickhouse://user:password@host:port and
-// QUNFA_TEST_KAFKA=host:port,host:port make the same tests run against other
-// servers. Nothing here skips a test: what cannot be provided fails it, and the
+// QUNFA_TEST_CLICKHOUSE and QUNFA_TEST_KAFKA make the same tests run against
+// other servers; CONTRIBUTING.md says how, with TLS and a login, too. Nothing here skips a test: what cannot be provided fails it, and the
 // message says which part is missing.
 package embeddedtest
