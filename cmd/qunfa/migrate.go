@@ -84,6 +84,9 @@ func (c *migrateCmd) printUsers(g *globals, cfg *config.Config) error {
 	for _, k := range cfg.ClickHouse.Clients {
 		users = append(users, clickhouse.User{Name: k.Name, Role: clickhouse.RoleClient, PasswordSHA256: c.hash(g, k.Name, k.Password.Reveal())})
 	}
+	for i := range users {
+		users[i].InCluster = cfg.ClickHouse.Cluster.Name != ""
+	}
 	if err := distinct(users); err != nil {
 		return err
 	}

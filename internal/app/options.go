@@ -134,6 +134,9 @@ func OpenClickHouse(cfg *config.Config, o Options) (*clickhouse.DB, error) {
 		Registerer: o.Registerer,
 		Clock:      o.Clock,
 	}
+	if !o.Embedded { // the local engine is one server
+		c.Cluster = clickhouse.Cluster(cfg.ClickHouse.Cluster)
+	}
 	if t := cfg.ClickHouse.TLS; t.Enabled {
 		tlsConfig, err := kafka.TLSConfig(kafka.TLSFiles{CAFile: t.CAFile, CertFile: t.CertFile, KeyFile: t.KeyFile, ServerName: t.ServerName})
 		if err != nil {

@@ -102,6 +102,9 @@ type User struct {
 	// PasswordSHA256 is the lower-case hexadecimal SHA-256 of the password, so
 	// that what is generated holds no password.
 	PasswordSHA256 string
+	// InCluster gives what else is needed in a [Cluster]. Every server of it must
+	// get the users.
+	InCluster bool
 }
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -117,7 +120,11 @@ func (u User) grants(database string) ([]string, error) {
 	if err := u.validate(); err != nil {
 		return nil, err
 	}
-	return Grants(u.Role, database, u.Name)
+	grants, err := Grants(u.Role, database, u.Name)
+	if err == nil && u.InCluster {
+		grants = append(grants, clusterGrants(u.Role, database)...)
+	}
+	return grants, err
 }
 
 // UsersSQL returns statements that create the users for the database, for

@@ -139,8 +139,8 @@ type Lost struct {
 // events, so it is for whoever asks, and not for a health check.
 func (db *DB) LostEvents(ctx context.Context) ([]Lost, error) {
 	start := db.cfg.Clock()
-	const sql = "SELECT topic, `partition`, toInt64(count()), min(`offset`), max(`offset`) FROM " + tableRecords + " FINAL" +
-		" WHERE kind = '" + events.FateEvent + "' AND event_id NOT IN (SELECT event_id FROM " + tableEvents + ")" +
+	sql := "SELECT topic, `partition`, toInt64(count()), min(`offset`), max(`offset`) FROM " + tableRecords + " FINAL" +
+		" WHERE kind = '" + events.FateEvent + "' AND event_id " + db.global() + "NOT IN (SELECT event_id FROM " + tableEvents + ")" +
 		" GROUP BY topic, `partition` ORDER BY topic, `partition`"
 	var all []Lost
 	err := db.each(ctx, sql, nil, func(rows driver.Rows) error {

@@ -24,13 +24,18 @@ const (
 // Config says how to reach the database. The zero value means a server on this
 // machine.
 type Config struct {
-	Addr     []string // host:port of the native protocol; several are tried in order
+	// Addr is host:port of the native protocol. Several are tried in order; in a
+	// cluster, beginning with another one each time.
+	Addr     []string
 	Database string
 	Username string
 	Password string
 	TLS      *tls.Config // nil: no TLS
 	// Dial replaces the network; nil is TCP (with TLS if set).
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+
+	// Cluster, if it has a name, spreads the database over several servers.
+	Cluster Cluster
 
 	// TimeZone is the zone whose calendar days messages fall on. The first
 	// migrate stores it in the database for good; see [DB.Migrate].
@@ -90,6 +95,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if _, err := loadZone(c.TimeZone); err != nil {
+		return err
+	}
+	if err := c.validateCluster(); err != nil {
 		return err
 	}
 	if c.MaxConns < 0 || c.DialTimeout < 0 || c.ReadTimeout < 0 {

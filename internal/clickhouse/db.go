@@ -53,7 +53,8 @@ func (c Config) options(database string) *clickhouse.Options {
 		MaxOpenConns:     c.MaxConns,
 		MaxIdleConns:     c.MaxConns,
 		ConnMaxLifetime:  10 * time.Minute,
-		ConnOpenStrategy: clickhouse.ConnOpenInOrder,
+		ConnOpenStrategy: c.openStrategy(),
+		Settings:         c.sessionSettings(),
 		ClientInfo: clickhouse.ClientInfo{Products: []struct{ Name, Version string }{
 			{Name: "qunfa", Version: ""},
 		}},

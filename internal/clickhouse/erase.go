@@ -57,7 +57,7 @@ func (db *DB) countErasure(ctx context.Context, e Erasure) (c EraseCounts, err e
 	sql := "SELECT toInt64((SELECT count() FROM " + tableEvents + " WHERE " + evs + "))," +
 		" toInt64((SELECT count() FROM " + tableMessages + " FINAL WHERE " + account + "))," +
 		" toInt64((SELECT count() FROM " + tableAccounts + " FINAL WHERE " + account + "))," +
-		" toInt64((SELECT count() FROM " + tableRecords + " FINAL WHERE kind = '" + events.FateEvent + "' AND event_id IN (SELECT event_id FROM " + tableEvents + " WHERE " + evs + ")))"
+		" toInt64((SELECT count() FROM " + tableRecords + " FINAL WHERE kind = '" + events.FateEvent + "' AND event_id " + db.global() + "IN (SELECT event_id FROM " + tableEvents + " WHERE " + evs + ")))"
 	err = db.conn.QueryRow(ctx, sql).Scan(&c.Events, &c.Messages, &c.Names, &c.Records)
 	return c, err
 }
@@ -72,6 +72,9 @@ func (db *DB) countErasure(ctx context.Context, e Erasure) (c EraseCounts, err e
 // What became of the records stays noted, as erased, so that the log is still
 // accounted for to the last offset.
 func (db *DB) Erase(ctx context.Context, e Erasure, progress PurgeProgress) error {
+	if err := db.refuseDeleting(); err != nil {
+		return err
+	}
 	if err := checkErasure(e); err != nil {
 		return err
 	}

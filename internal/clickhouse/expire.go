@@ -64,6 +64,9 @@ func (db *DB) countExpiry(ctx context.Context, x Expiry) (c ExpiryCounts, err er
 // message has newer ones. It needs the rights of whoever migrates, and can be
 // interrupted and done again. Records stay accounted for, as expired.
 func (db *DB) Expire(ctx context.Context, x Expiry, progress PurgeProgress) error {
+	if err := db.refuseDeleting(); err != nil {
+		return err
+	}
 	if x.Before.IsZero() && x.RawBefore.IsZero() {
 		return errors.New("clickhouse: an expiry needs a time up to which")
 	}

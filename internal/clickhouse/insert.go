@@ -24,20 +24,6 @@ const (
 	tableMigrations = "schema_migrations"
 )
 
-// insertSettings go with every insert. The server must store what it is given,
-// also when it looks like an insert that it has seen (a retry must heal a part
-// that was lost after its token was recorded), and must answer only when it has.
-// A batch of imported history may touch more months than the limit allows for.
-func insertSettings() clickhouse.Settings {
-	return clickhouse.Settings{
-		"insert_deduplicate":              0,
-		"async_insert":                    0,
-		"max_partitions_per_insert_block": 0,
-		// A revision of an event states its ver, which is computed otherwise.
-		"insert_allow_materialized_columns": 1,
-	}
-}
-
 // column is a column of an insert: its name, and a slice with a value per row.
 type column struct {
 	name   string

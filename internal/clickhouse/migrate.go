@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"database/sql"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -31,6 +32,7 @@ const (
 	StepSetting   = "setting"
 	StepCodes     = "error codes"
 	StepView      = "view"
+	StepServers   = "on all servers" // a table that some server of the cluster lacked
 )
 
 // Migrate brings the database to this version: it creates the database, applies
@@ -53,8 +55,9 @@ func (db *DB) Migrate(ctx context.Context, progress func(Step)) error {
 
 func (db *DB) migrate(ctx context.Context, progress func(Step)) error {
 	for _, step := range []func(context.Context, func(Step)) error{
-		db.createDatabase, db.checkNotNewer, db.checkTimeZone, db.migrateTables,
-		db.storeTimeZone, db.storeServices, db.fillErrorCodes, db.createViews, db.syncInserts,
+		db.createDatabase, db.completeServers, db.checkNotNewer, db.checkTimeZone,
+		db.createVersionTable, db.migrateTables,
+		db.storeTimeZone, db.storeShards, db.storeServices, db.fillErrorCodes, db.createViews, db.syncInserts,
 	} {
 		if err := step(ctx, progress); err != nil {
 			return err
@@ -74,15 +77,24 @@ func (db *DB) createDatabase(ctx context.Context, progress func(Step)) error {
 	if err := ping(ctx, conn); err != nil {
 		return err
 	}
+	outside := &DB{cfg: db.cfg, conn: conn, metrics: db.metrics}
+	if err := outside.checkCluster(ctx); err != nil {
+		return err
+	}
+	if err := outside.checkEngine(ctx); err != nil {
+		return err
+	}
 	var n uint64
 	const exists = "SELECT count() FROM system.databases WHERE name = ?"
-	if err := conn.QueryRow(ctx, exists, db.cfg.Database).Scan(&n); err != nil || n > 0 {
+	if err := conn.QueryRow(ctx, exists, db.cfg.Database).Scan(&n); err != nil || n > 0 && !db.cfg.Cluster.on() {
 		return wrap("look for the database", err)
 	}
-	if err := conn.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+quoteName(db.cfg.Database)); err != nil {
-		return wrap("create database "+quoteName(db.cfg.Database), err)
+	if err := outside.everywhere(ctx, db.cfg.createDatabaseSQL()); err != nil { // in a cluster another server may lack it
+		return wrap("create database", err)
 	}
-	progress(Step{StepDatabase, db.cfg.Database})
+	if n == 0 {
+		progress(Step{StepDatabase, db.cfg.Database})
+	}
 	return nil
 }
 
@@ -119,19 +131,14 @@ func ignoreMissing(err error) error {
 
 func (db *DB) migrateTables(ctx context.Context, progress func(Step)) error {
 	opts := db.cfg.options(db.cfg.Database)
-	opts.Settings = insertSettings() // the version table, too, is written to
+	opts.Settings = db.cfg.with(insertSettings()) // the version table, too, is written to
 	pool := clickhouse.OpenDB(opts)
 	defer pool.Close()
-	files, err := fs.Sub(schemas.ClickHouse, "clickhouse/migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectClickHouse, pool, files,
-		goose.WithTableName(tableMigrations), goose.WithDisableGlobalRegistry(true), goose.WithSlog(db.cfg.Logger))
+	p, err := db.newMigrations(pool)
 	if err != nil {
 		return fmt.Errorf("read the migrations: %w", err)
 	}
-	for {
+	for last := int64(0); ; {
 		r, err := p.UpByOne(ctx)
 		if errors.Is(err, goose.ErrNoNextVersion) {
 			return nil
@@ -139,8 +146,55 @@ func (db *DB) migrateTables(ctx context.Context, progress func(Step)) error {
 		if err != nil {
 			return wrap("migrate", err)
 		}
-		progress(Step{StepMigration, strings.TrimSuffix(path.Base(r.Source.Path), ".sql")})
+		if r.Source.Version <= last { // of servers that do not see each other's rows, for instance
+			return fmt.Errorf("%w: migration %s was applied, and table %s of database %q does not have it", ErrSchema, migrationName(last), tableMigrations, db.cfg.Database)
+		}
+		last = r.Source.Version
+		progress(Step{StepMigration, migrationName(r.Source.Version)})
 	}
+}
+
+// newMigrations returns what applies the migrations that are due, one by one. In
+// a cluster goose keeps their order and the version table alone: the statements
+// go to every server.
+func (db *DB) newMigrations(pool *sql.DB) (*goose.Provider, error) {
+	options := []goose.ProviderOption{
+		goose.WithTableName(tableMigrations), goose.WithDisableGlobalRegistry(true), goose.WithSlog(db.cfg.Logger),
+	}
+	if db.cfg.Cluster.on() {
+		migrations, err := db.clusterMigrations()
+		if err != nil {
+			return nil, err
+		}
+		return goose.NewProvider(goose.DialectClickHouse, pool, nil, append(options, goose.WithGoMigrations(migrations...))...)
+	}
+	files, err := fs.Sub(schemas.ClickHouse, path.Dir(migrationPattern))
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectClickHouse, pool, files, options...)
+}
+
+const migrationPattern = "clickhouse/migrations/*.sql"
+
+// migrationFiles returns the migrations, in their order.
+func migrationFiles() ([]string, error) {
+	files, err := fs.Glob(schemas.ClickHouse, migrationPattern) // sorted
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("no migrations are embedded (%w)", err)
+	}
+	return files, nil
+}
+
+// migrationName returns the name of a migration's file without its ending.
+func migrationName(version int64) string {
+	files, _ := migrationFiles() // there are some: one of them was applied
+	for _, f := range files {
+		if n, err := goose.NumericComponent(f); err == nil && n == version {
+			return strings.TrimSuffix(path.Base(f), ".sql")
+		}
+	}
+	return strconv.FormatInt(version, 10)
 }
 
 // storeTimeZone writes the zone and reads back which one holds: of two first
@@ -248,14 +302,11 @@ func (db *DB) createViews(ctx context.Context, progress func(Step)) error {
 		return err
 	}
 	for _, name := range names {
-		sql, err := fs.ReadFile(schemas.ClickHouse, viewFile(name))
+		statement, err := db.cfg.viewSQL(name)
 		if err != nil {
 			return err
 		}
-		// The zone's name was checked; views name their tables without a
-		// database, which the server fills in from the connection.
-		statement := strings.ReplaceAll(string(sql), "{{time_zone}}", db.cfg.TimeZone)
-		if err := db.conn.Exec(ctx, statement); err != nil {
+		if err := db.everywhere(ctx, statement); err != nil {
 			return wrap("create view "+name, err)
 		}
 		progress(Step{StepView, name})

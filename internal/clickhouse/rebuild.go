@@ -102,6 +102,10 @@ type rebuild struct {
 // but a table that the next one drops; after it, what is to be done is done
 // first. If it was killed in between, [DB.FinishSwap] does that.
 func (db *DB) Rebuild(ctx context.Context, o Rebuild) (RebuildReport, error) {
+	if err := db.refuseInCluster("a rebuild beside the rows in use swaps tables, which servers would do at different moments",
+		"make another database instead (clickhouse.database, then qunfa migrate), let a sink with another sink.group fill it from the topic, and change over to it; see docs/cluster.md"); err != nil {
+		return RebuildReport{}, err
+	}
 	start := db.cfg.Clock()
 	if db.cfg.MaxConns < rebuildConns {
 		return RebuildReport{}, fmt.Errorf("clickhouse: a rebuild needs %d connections and may use %d", rebuildConns, db.cfg.MaxConns)

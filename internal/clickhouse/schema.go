@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"qunfa/schemas"
 )
 
 // ErrSchema marks a database that this version cannot work with as it is. The
@@ -39,6 +37,9 @@ func (db *DB) checkSchema(ctx context.Context) error {
 		return err
 	}
 	if err := db.checkFits(ctx, have, want); err != nil {
+		return err
+	}
+	if err := db.checkShards(ctx); err != nil {
 		return err
 	}
 	_, err = db.location(ctx)
@@ -73,11 +74,11 @@ func explainMissing(database string, err error) error {
 
 // latestMigration returns the number of the newest migration of this version.
 func latestMigration() (int64, error) {
-	files, err := fs.Glob(schemas.ClickHouse, "clickhouse/migrations/*.sql")
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("no migrations are embedded (%w)", err)
+	files, err := migrationFiles()
+	if err != nil {
+		return 0, err
 	}
-	number, _, _ := strings.Cut(path.Base(files[len(files)-1]), "_") // Glob sorts
+	number, _, _ := strings.Cut(path.Base(files[len(files)-1]), "_")
 	return strconv.ParseInt(number, 10, 64)
 }
 

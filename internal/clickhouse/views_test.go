@@ -86,6 +86,14 @@ func TestTablesHaveComments(t *testing.T) {
 func world(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t, migrated(t))
+	f.write(f.everyKind()...)
+	return f
+}
+
+// everyKind names accounts and returns events of a message of every kind.
+func (f *fixture) everyKind() []events.Event {
+	t := f.t
+	t.Helper()
 	if err := f.db.UpsertAccounts(t.Context(), []clickhouse.Account{{AppID: "wx1", OriginalID: "gh_1", Name: "一号"}, {AppID: "wx9", Name: "无群发"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +103,7 @@ func world(t *testing.T) *fixture {
 			d.Audience = events.Audience{Kind: events.AudienceOpenIDs, Size: &size}
 		}
 	}
-	f.write(
+	return []events.Event{
 		// 1: sent, in a campaign; 2: rejected with a known code, 3 with an unknown one.
 		f.submitted("wx1", 1, "2026-11-20T10:00:00+08:00", camp("第一批", 10000)),
 		f.finished("wx1", 1, "2026-11-20T10:01:30+08:00", "send success", 10000, 9000, 8900, 100),
@@ -117,8 +125,7 @@ func world(t *testing.T) *fixture {
 		f.finished("wx2", 2, "2026-11-21T00:00:00+08:00", "send fail", 10, 10, 0, 10),
 		f.finished("wx2", 3, "2026-11-21T01:00:00+08:00", "send whatever", 10, 12, 9, 1),
 		f.finishedWithArticles("wx2", 4, "2026-11-21T02:00:00+08:00"),
-	)
-	return f
+	}
 }
 
 func (f *fixture) finishedWithArticles(appid string, msgID int64, at string) events.Event {

@@ -113,7 +113,8 @@ type SASL struct {
 
 // ClickHouse says where the projection is.
 type ClickHouse struct {
-	// Addresses of the native protocol (not HTTP), host:port. Several are tried in this order.
+	// Addresses of the native protocol (not HTTP), host:port. Several are tried in this order; in a cluster, beginning with
+	// another one each time.
 	Addr []string `yaml:"addr"`
 	// Database of tables and views. Letters, digits and underscores.
 	Database string `yaml:"database" used:"sink, reconcile, migrate, up, commands"`
@@ -124,6 +125,8 @@ type ClickHouse struct {
 	Password Secret `yaml:"password"`
 	// Encryption of the connections to ClickHouse.
 	TLS TLS `yaml:"tls"`
+	// Spreads the database over the shards of a ClickHouse cluster. See [clusters](cluster.md).
+	Cluster Cluster `yaml:"cluster"`
 	// Users of ClickHouse who may see some accounts alone. `qunfa migrate` stores which; `qunfa migrate --grants` prints how to make
 	// the users, which has to be done once for each.
 	Clients []Client `yaml:"clients" used:"migrate"`
@@ -132,6 +135,15 @@ type ClickHouse struct {
 	Retention time.Duration `yaml:"retention" used:"commands"`
 	// How long the openids in callbacks (`raw`, `from_user`) are kept, likewise. At least `1d`; 0: as long as the message.
 	RawRetention time.Duration `yaml:"raw_retention" used:"commands"`
+}
+
+// Cluster says that the database is on several servers.
+type Cluster struct {
+	// What `remote_servers` of the ClickHouse servers calls the cluster. Empty: no cluster; one server has everything.
+	Name string `yaml:"name"`
+	// Tables are replicated through Keeper, and statements go to all servers `ON CLUSTER`. Without it every shard is one
+	// server, no Keeper is needed, and `clickhouse.addr` must list all of the servers.
+	Replicated bool `yaml:"replicated"`
 }
 
 // MinRetention is the least time for which messages can be kept: the counters
@@ -323,7 +335,7 @@ func defaults() *Config {
 			Partitions:        12,
 			ReplicationFactor: 3,
 		},
-		ClickHouse: ClickHouse{Database: "qunfa", Username: "qunfa"},
+		ClickHouse: ClickHouse{Database: "qunfa", Username: "qunfa", Cluster: Cluster{Replicated: true}},
 		Ingest: Ingest{
 			Listen:          "127.0.0.1:8080",
 			Internal:        "127.0.0.1:8081",

@@ -120,6 +120,9 @@ func (c *checker) sasl(path string, s *SASL) {
 // identifier is what may stand unquoted in ClickHouse.
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// clusterName is what needs no escaping in SQL and in ClickHouse's own configuration.
+var clusterName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
 func (c *checker) clickhouse(h *ClickHouse) {
 	for i, a := range h.Addr {
 		c.remote(fmt.Sprintf("clickhouse.addr[%d]", i), a)
@@ -127,6 +130,7 @@ func (c *checker) clickhouse(h *ClickHouse) {
 	c.require(identifier.MatchString(h.Database), "clickhouse.database", "want letters, digits and underscores")
 	c.require(h.Username != "", "clickhouse.username", "want a user")
 	c.tls("clickhouse.tls", &h.TLS)
+	c.require(h.Cluster.Name == "" || clusterName.MatchString(h.Cluster.Name), "clickhouse.cluster.name", "want letters, digits, dots, dashes and underscores")
 	c.clients(h)
 	c.require(h.Retention == 0 || h.Retention >= MinRetention, "clickhouse.retention", "want 35d or more, or 0: figures of the running month need it")
 	c.require(h.RawRetention == 0 || h.RawRetention >= 24*time.Hour, "clickhouse.raw_retention", "want 1d or more, or 0")

@@ -5,8 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	mathrand "math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,43 +27,82 @@ const ClusterName = "two"
 type Cluster struct {
 	// Shards are the servers, in the order of their numbers.
 	Shards []*Server
-	// Links are how the servers reach each shard, also itself.
-	Links []*Link
-	// Username and Password are of a user of each of them who may do everything.
+	// Username and Password are of a user of each of them who may do everything,
+	// as which they also ask each other.
 	Username, Password string
 }
 
-// NewCluster starts a cluster of the test's own. users are elements of
-// users.xml for both servers, such as <ann><password>secret</password></ann>.
-func NewCluster(t testing.TB, users ...string) *Cluster {
+// ClusterOptions says how a cluster is to be; the zero value will do.
+type ClusterOptions struct {
+	// Way returns under which address a server is reached by the other one; nil:
+	// its own.
+	Way func(addr string) string
+	// Users, if given, is a file for users.d of both servers.
+	Users string
+}
+
+// NewCluster starts a cluster of the test's own.
+func NewCluster(t testing.TB, o ClusterOptions) *Cluster {
 	t.Helper()
 	mustBeInMain(t)
 	exe, err := LocalEngine()
 	if err != nil {
 		t.Fatalf("no ClickHouse for tests: %v", err)
 	}
-	c := &Cluster{Links: []*Link{newLink(t), newLink(t)}, Username: "everything", Password: rand.Text()}
-	for _, link := range c.Links {
-		dir := t.TempDir()
-		c.writeFiles(t, dir, users)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-		defer cancel()
-		engine, err := embedded.StartEngine(ctx, embedded.EngineConfig{Dir: dir, Logger: logger(), LocalEngine: exe})
-		if err != nil {
-			t.Fatalf("no ClickHouse for tests: %v", err)
-		}
-		t.Cleanup(func() {
-			if err := engine.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		link.leadTo(engine.Addr())
-		c.Shards = append(c.Shards, &Server{Addr: engine.Addr(), Username: c.Username, Password: c.Password})
+	c := &Cluster{Username: "everything", Password: rand.Text()}
+	for range 2 {
+		c.Shards = append(c.Shards, &Server{Addr: freeAddr(t), Username: c.Username, Password: c.Password})
+	}
+	ways := c.Addrs()
+	if o.Way != nil {
+		ways = []string{o.Way(ways[0]), o.Way(ways[1])}
+	}
+	for i := range c.Shards {
+		c.start(t, exe, i, ways, o.Users)
 	}
 	return c
 }
 
-// Addrs are the addresses of the shards, not by their links.
+// start starts the server of a shard, on the port that all of the cluster know.
+func (c *Cluster) start(t testing.TB, exe string, shard int, ways []string, users string) {
+	t.Helper()
+	dir, addr := t.TempDir(), c.Shards[shard].Addr
+	ways = slices.Clone(ways)
+	ways[shard] = addr // a server knows itself by its own port
+	c.writeFiles(t, dir, ways, users)
+	_, port, _ := strings.Cut(addr, ":")
+	number, _ := strconv.Atoi(port)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	engine, err := embedded.StartEngine(ctx, embedded.EngineConfig{Dir: dir, Logger: logger(), LocalEngine: exe, TCPPort: number})
+	if err != nil {
+		t.Fatalf("no ClickHouse for tests: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if engine.Addr() != addr {
+		t.Fatalf("somebody else was quicker to take the port of %s", addr)
+	}
+}
+
+// freeAddr lies where the engine looks for a port: below those of outgoing connections.
+func freeAddr(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+mathrand.IntN(12000)))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
+	}
+	t.Fatal("found no free port")
+	return ""
+}
+
+// Addrs are the addresses of the shards.
 func (c *Cluster) Addrs() []string {
 	var addrs []string
 	for _, s := range c.Shards {
@@ -69,11 +112,11 @@ func (c *Cluster) Addrs() []string {
 }
 
 // writeFiles puts files beside those of the engine, which the server adds to them.
-func (c *Cluster) writeFiles(t testing.TB, dir string, users []string) {
+func (c *Cluster) writeFiles(t testing.TB, dir string, ways []string, users string) {
 	t.Helper()
 	var shards strings.Builder
-	for _, link := range c.Links {
-		host, port, _ := strings.Cut(link.Addr(), ":")
+	for _, way := range ways {
+		host, port, _ := strings.Cut(way, ":")
 		fmt.Fprintf(&shards, "<shard><replica><host>%s</host><port>%s</port><user>%s</user><password>%s</password></replica></shard>\n",
 			host, port, c.Username, c.Password)
 	}
@@ -82,7 +125,7 @@ func (c *Cluster) writeFiles(t testing.TB, dir string, users []string) {
 		c.Username, sha256.Sum256([]byte(c.Password)))
 	for name, text := range map[string]string{
 		"config.d/cluster.xml": "<remote_servers><" + ClusterName + ">\n" + shards.String() + "</" + ClusterName + "></remote_servers>",
-		"users.d/cluster.xml":  "<users>" + everything + strings.Join(users, "\n") + "</users>",
+		"users.d/cluster.xml":  "<users>" + everything + "</users>",
 	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -91,5 +134,11 @@ func (c *Cluster) writeFiles(t testing.TB, dir string, users []string) {
 		if err := os.WriteFile(path, []byte("<clickhouse>\n"+text+"\n</clickhouse>\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if users == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, "users.d", "users.xml"), []byte(users), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
