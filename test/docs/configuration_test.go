@@ -166,8 +166,11 @@ func (r *reference) section(path, text, used string, v reflect.Value) {
 
 // changes says when a change of a section takes effect.
 func changes(path string) string {
-	if path == "accounts" {
+	switch path {
+	case "accounts":
 		return "*Changes: after a restart; in `accounts_dir`, within seconds.*"
+	case "clickhouse.clients":
+		return "*Changes: with the next `qunfa migrate`.*"
 	}
 	return "*Changes: after a restart.*"
 }
