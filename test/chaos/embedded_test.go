@@ -16,12 +16,9 @@ import (
 
 	"qunfa/internal/app"
 	"qunfa/internal/config"
-	"qunfa/internal/embedded/embeddedtest"
 	"qunfa/internal/local"
 	"qunfa/test/internal/proc"
 )
-
-func TestMain(m *testing.M) { embeddedtest.Main(m) }
 
 // alone is the world of `qunfa up`: one process, and its engine as a child.
 type alone struct {
@@ -33,11 +30,7 @@ type alone struct {
 
 func startAlone(s *stage) *alone {
 	s.say("building the programs")
-	engine, err := embeddedtest.LocalEngine()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := proc.Build(s.dir, "qunfa"); err != nil {
+	if err := proc.Build(s.dir, "qunfa", "localengine"); err != nil {
 		s.t.Fatal(err)
 	}
 	a := &alone{stage: s, apis: []string{s.address()}, data: newDisk(s.t, filepath.Join(s.dir, "data"), 1536)}
@@ -55,7 +48,7 @@ wechat: {base_url: "http://%s"}
 		s.t.Fatal(err)
 	}
 	a.up.cmd = proc.Command{
-		Path: filepath.Join(s.dir, "qunfa"), Args: []string{"up", "--config", file}, Dir: s.dir, Env: append(os.Environ(), "QUNFA_LOCALENGINE="+engine),
+		Path: filepath.Join(s.dir, "qunfa"), Args: []string{"up", "--config", file}, Dir: s.dir, Env: append(os.Environ(), "QUNFA_LOCALENGINE="+filepath.Join(s.dir, "localengine")),
 	}
 	s.say("starting qunfa up")
 	if err := a.up.run(); err != nil {
