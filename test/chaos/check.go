@@ -214,7 +214,7 @@ type usage struct{ goroutines, files float64 }
 // not closed yet. What leaks with every fault exceeds it.
 const (
 	spareGoroutines = 30
-	spareFiles      = 15
+	spareFiles      = 30
 )
 
 // checkLeaks compares what processes of each kind hold with the calm level of
