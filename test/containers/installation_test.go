@@ -145,9 +145,10 @@ func (i *installation) everything(ctx context.Context, t *testing.T) {
 	}
 }
 
+// allReady waits until each service that was started is ready.
 func (i *installation) allReady(ctx context.Context, t *testing.T) {
 	t.Helper()
-	for _, name := range app.Services() {
+	for name := range i.services {
 		waitFor(ctx, t, "ready", func() string {
 			if ok, why := i.services[name].ready(); !ok || strings.Contains(why, "degraded") && name != "ingest" {
 				return name + ": " + strings.ReplaceAll(why, "ready", "well")

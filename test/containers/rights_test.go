@@ -140,6 +140,7 @@ func testRights(t *testing.T, b *broker, ch clickHouse, each bool) {
 			if !each || !slices.Contains(users, r.user) {
 				continue
 			}
+			i.allReady(ctx, t) // the right before is back, and everybody has noticed
 			take(ctx, t, admin, r)
 			if t.Run("without "+r.String(), func(t *testing.T) { without[r](ctx, t) }); ctx.Err() != nil {
 				t.Fatal("the time is over")
