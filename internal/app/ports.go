@@ -230,7 +230,7 @@ type progress struct {
 func (p *progress) EndOffsets(ctx context.Context) (map[int32]int64, error) {
 	ends, err := p.client.EndOffsets(ctx, p.topic)
 	if err != nil {
-		return nil, err
+		return nil, p.client.Diagnose(ctx, err)
 	}
 	firsts, err := p.client.FirstOffsets(ctx, p.topic)
 	if err != nil {

@@ -24,7 +24,7 @@ func (c *Client) listOffsets(ctx context.Context, kc *kafka.Client, topic string
 	err := c.retry(ctx, func(ctx context.Context) error {
 		t, err := describe(ctx, kc, topic)
 		if err != nil {
-			return err
+			return orDenied(ctx, kc, topic, err)
 		}
 		found, err = askOffsets(ctx, kc, topic, ids(t), at)
 		return err
@@ -97,7 +97,7 @@ func (c *Client) CommittedOffsets(ctx context.Context, group, topic string) (map
 	err := c.retry(ctx, func(ctx context.Context) error {
 		t, err := describe(ctx, c.kc, topic)
 		if err != nil {
-			return err
+			return orDenied(ctx, c.kc, topic, err)
 		}
 		found, err = c.askCommitted(ctx, group, topic, ids(t))
 		return err

@@ -230,7 +230,7 @@ func (c *Client) Partitions(ctx context.Context, topic string) (int, error) {
 	err := c.retry(ctx, func(ctx context.Context) error {
 		t, err := describe(ctx, c.kc, topic)
 		n = len(t.Partitions)
-		return err
+		return orDenied(ctx, c.kc, topic, err)
 	})
 	return n, wrap(err, "partitions of topic %s", topic)
 }
