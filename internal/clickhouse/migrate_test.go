@@ -66,6 +66,10 @@ func TestMigrateTwice(t *testing.T) {
 	if fsync != uint64(8) {
 		t.Errorf("%v tables fsync their inserts, want 8", fsync)
 	}
+	reserve := one(t, db, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND engine_full LIKE '%min_free_disk_bytes_to_perform_insert = 134217728%'")
+	if reserve != uint64(3) {
+		t.Errorf("%v tables leave the last of the disk to merges, want those of events, records and messages", reserve)
+	}
 }
 
 func TestMigrateRefusesAnotherTimeZone(t *testing.T) {

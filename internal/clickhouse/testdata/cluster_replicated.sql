@@ -269,6 +269,12 @@ ALTER TABLE `qunfa`.record_rows ON CLUSTER `main` MODIFY COLUMN ver UInt8
     MATERIALIZED multiIf(kind = 'trimmed', 0, kind IN ('erased', 'expired'), 2, 1)
     COMMENT 'Makes a handled record win over a trimmed one, and one that was taken out over both.';
 
+ALTER TABLE `qunfa`.event_rows_local ON CLUSTER `main` MODIFY SETTING min_free_disk_bytes_to_perform_insert = 134217728;
+
+ALTER TABLE `qunfa`.record_rows_local ON CLUSTER `main` MODIFY SETTING min_free_disk_bytes_to_perform_insert = 134217728;
+
+ALTER TABLE `qunfa`.message_rows_local ON CLUSTER `main` MODIFY SETTING min_free_disk_bytes_to_perform_insert = 134217728;
+
 -- The accounts that are configured or of which anything is known.
 CREATE OR REPLACE VIEW `qunfa`.accounts ON CLUSTER `main`
 (
