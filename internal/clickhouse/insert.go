@@ -53,6 +53,8 @@ func (db *DB) insert(ctx context.Context, op, table string, n int, columns []col
 }
 
 func (db *DB) send(ctx context.Context, table string, columns []column) error {
+	ctx, sent := whileSending(ctx)
+	defer sent()
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings()))
 	batch, err := db.conn.PrepareBatch(ctx, insertSQL(table, columns))
 	if err != nil {
@@ -65,6 +67,16 @@ func (db *DB) send(ctx context.Context, table string, columns []column) error {
 		}
 	}
 	return batch.Send()
+}
+
+// whileSending returns a context that ends with ctx only until sent is called.
+// The driver watches the context of a batch for some time beyond its end, and
+// closes the connection if it is canceled then: which is at work for somebody
+// else by that time.
+func whileSending(ctx context.Context) (sending context.Context, sent func()) {
+	sending, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return sending, func() { stop() }
 }
 
 func insertSQL(table string, columns []column) string {
