@@ -83,11 +83,14 @@ func (db *DB) Erase(ctx context.Context, e Erasure, progress PurgeProgress) erro
 	}
 	e.Before = e.Before.UTC().Truncate(time.Millisecond)
 	start := db.cfg.Clock()
-	err := db.alone(ctx, e.Who, func(ctx context.Context, _ string) error { return db.erase(ctx, e, progress) })
+	err := db.alone(ctx, e.Who, func(ctx context.Context, id string) error { return db.erase(ctx, e, id, progress) })
 	return db.done(opErase, start, err)
 }
 
-func (db *DB) erase(ctx context.Context, e Erasure, progress PurgeProgress) error {
+func (db *DB) erase(ctx context.Context, e Erasure, id string, progress PurgeProgress) error {
+	if err := db.dropKeys(ctx); err != nil {
+		return err
+	}
 	progress("noting on the erasure list")
 	err := db.send(ctx, tableErasures, []column{
 		{"appid", []string{e.AppID}}, {"scope", []string{e.Scope}}, {"before", []time.Time{e.Before}}, {"who", []string{e.Who}},
@@ -102,7 +105,7 @@ func (db *DB) erase(ctx context.Context, e Erasure, progress PurgeProgress) erro
 	if err := db.mutate(ctx, "ALTER TABLE "+tableAccounts+" DELETE WHERE "+account); err != nil {
 		return wrap("delete from "+tableAccounts, err)
 	}
-	p := &purge{db: db, events: evs, messages: account, kind: events.FateErased, progress: progress}
+	p := &purge{db: db, ids: keysPrefix + "ids_" + id, events: evs, messages: account, kind: events.FateErased, progress: progress}
 	return p.run(ctx)
 }
 

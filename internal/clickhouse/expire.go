@@ -107,8 +107,8 @@ func (db *DB) noteExpired(ctx context.Context, x Expiry) error {
 	return nil
 }
 
-// keysPrefix begins the name of a table of the messages that expire.
-const keysPrefix = "expire_keys_"
+// keysPrefix begins the name of a table of what is to be deleted.
+const keysPrefix = "purge_"
 
 // expireMessages first writes down which messages expire. Their events go by
 // that list: of a message that gets an event meanwhile all that it had goes, and
@@ -118,7 +118,7 @@ func (db *DB) expireMessages(ctx context.Context, x Expiry, id string, progress 
 		return err
 	}
 	progress("finding the messages that expire")
-	keys := keysPrefix + id
+	keys := keysPrefix + "keys_" + id
 	if err := db.conn.Exec(ctx, "CREATE TABLE "+keys+" (appid String, msg_id Int64) ENGINE = MergeTree ORDER BY (appid, msg_id)"); err != nil {
 		return wrap("create table "+keys, err)
 	}
@@ -131,7 +131,7 @@ func (db *DB) expireMessages(ctx context.Context, x Expiry, id string, progress 
 	}
 	if n > 0 {
 		among := "(appid, msg_id) IN (SELECT appid, msg_id FROM " + db.qualified(keys) + ")"
-		p := &purge{db: db, events: among + " AND at < " + timeLiteral(x.Before), messages: among, kind: events.FateExpired, progress: progress}
+		p := &purge{db: db, ids: keysPrefix + "ids_" + id, events: among + " AND at < " + timeLiteral(x.Before), messages: among, kind: events.FateExpired, progress: progress}
 		if err := p.run(ctx); err != nil {
 			return err // the table stays: a mutation that goes on reads it
 		}
@@ -151,7 +151,7 @@ func (db *DB) dropKeys(ctx context.Context) error {
 		return err
 	})
 	if err != nil || len(left) == 0 {
-		return wrap("look for tables that an expiry has left", err)
+		return wrap("look for tables that an erasure or an expiry has left", err)
 	}
 	for _, table := range []string{tableRecords, tableEvents, tableMessages} {
 		if err := db.mutate(ctx, "ALTER TABLE "+table+" DELETE WHERE 0"); err != nil {

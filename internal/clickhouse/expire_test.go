@@ -76,7 +76,7 @@ func TestExpire(t *testing.T) {
 		}
 		check(when, 36)
 	}
-	if n := one(t, db, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND (name LIKE 'expire%' OR name LIKE '%rebuild_%') AND name != 'rebuild_rows'"); n != uint64(0) {
+	if n := one(t, db, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND (name LIKE 'purge%' OR name LIKE '%rebuild_%') AND name != 'rebuild_rows'"); n != uint64(0) {
 		t.Errorf("%v tables are left", n)
 	}
 }
@@ -143,11 +143,11 @@ func TestExpireRaw(t *testing.T) {
 func TestExpireAfterAKilledRun(t *testing.T) {
 	t.Parallel()
 	db := migrated(t)
-	query(t, db, "CREATE TABLE expire_keys_dead (appid String, msg_id Int64) ENGINE = MergeTree ORDER BY appid")
+	query(t, db, "CREATE TABLE purge_keys_dead (appid String, msg_id Int64) ENGINE = MergeTree ORDER BY appid")
 	if err := db.Expire(t.Context(), clickhouse.Expiry{Before: time.Now().Add(-1000 * time.Hour), Who: "test"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if n := one(t, db, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name LIKE 'expire%'"); n != uint64(0) {
+	if n := one(t, db, "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name LIKE 'purge%'"); n != uint64(0) {
 		t.Errorf("%v tables are left", n)
 	}
 }

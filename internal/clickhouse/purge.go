@@ -24,6 +24,7 @@ type PurgeProgress func(step string)
 // still bring what is to be gone: hence it looks again, until nothing has come.
 type purge struct {
 	db       *DB
+	ids      string // name of a table for the ids of the events that were found
 	events   string // condition for the rows of event_rows
 	messages string // condition for the messages that may have had such events
 	kind     string // what becomes of their records
@@ -41,6 +42,16 @@ const purgePasses = 20
 var errStillThere = errors.New("clickhouse: what was deleted keeps coming back: is a sink of an older version running?")
 
 func (p *purge) run(ctx context.Context) error {
+	if err := p.db.conn.Exec(ctx, "CREATE TABLE "+p.ids+" (event_id FixedString(16)) ENGINE = MergeTree ORDER BY event_id"); err != nil {
+		return wrap("create table "+p.ids, err)
+	}
+	if err := p.untilGone(ctx); err != nil {
+		return err // the table stays: a mutation that goes on reads it
+	}
+	return wrap("drop table "+p.ids, p.db.conn.Exec(ctx, "DROP TABLE "+p.ids))
+}
+
+func (p *purge) untilGone(ctx context.Context) error {
 	for range purgePasses {
 		if err := p.delete(ctx); err != nil {
 			return err
@@ -57,9 +68,18 @@ func (p *purge) run(ctx context.Context) error {
 	return errStillThere
 }
 
-// left counts what is still there: events, and rows of messages without any.
+// records is the condition for the records of events that were found. A sink
+// stores an event before its record, so the record may come when the event has
+// been deleted already: hence the ids are kept until nothing comes any more.
+func (p *purge) records() string {
+	return "kind = '" + events.FateEvent + "' AND event_id IN (SELECT event_id FROM " + p.db.qualified(p.ids) + ")"
+}
+
+// left counts what is still there: events, records of events that are gone, and
+// rows of messages without any event.
 func (p *purge) left(ctx context.Context) (n uint64, err error) {
 	sql := "SELECT (SELECT count() FROM " + tableEvents + " WHERE " + p.events + ")" +
+		" + (SELECT count() FROM " + tableRecords + " WHERE " + p.records() + ")" +
 		" + (SELECT count() FROM " + tableMessages + " WHERE " + p.messages +
 		" AND (appid, msg_id) NOT IN (SELECT appid, msg_id FROM " + tableEvents + " WHERE " + p.messages + "))"
 	err = p.db.conn.QueryRow(ctx, sql).Scan(&n)
@@ -70,13 +90,17 @@ func (p *purge) left(ctx context.Context) (n uint64, err error) {
 // be done again. Messages that have other events as well get their row anew.
 func (p *purge) delete(ctx context.Context) error {
 	p.progress("noting what became of the records")
-	ids := "kind = '" + events.FateEvent + "' AND event_id IN (SELECT event_id FROM " + p.db.qualified(tableEvents) + " WHERE " + p.events + ")"
+	if err := p.db.exec(ctx, "INSERT INTO "+p.ids+" SELECT DISTINCT event_id FROM "+tableEvents+" WHERE "+p.events); err != nil {
+		return wrap("note the ids of events", err)
+	}
 	const columns = "topic, `partition`, `offset`, from_offset, at"
-	note := "INSERT INTO " + tableRecords + " (" + columns + ", kind, event_id) SELECT " + columns + ", '" + p.kind + "', toFixedString('', 16) FROM " + tableRecords + " WHERE " + ids
+	note := "INSERT INTO " + tableRecords + " (" + columns + ", kind, event_id) SELECT " + columns + ", '" + p.kind + "', toFixedString('', 16) FROM " + tableRecords + " WHERE " + p.records()
 	if err := p.db.exec(ctx, note); err != nil {
 		return wrap("note what became of the records", err)
 	}
-	if err := p.db.mutate(ctx, "ALTER TABLE "+tableRecords+" DELETE WHERE "+ids); err != nil {
+	// A record that came since then is not noted yet: it stays until it is.
+	noted := "(topic, `partition`, `offset`) IN (SELECT topic, `partition`, `offset` FROM " + p.db.qualified(tableRecords) + " WHERE kind = '" + p.kind + "')"
+	if err := p.db.mutate(ctx, "ALTER TABLE "+tableRecords+" DELETE WHERE "+p.records()+" AND "+noted); err != nil {
 		return wrap("delete from "+tableRecords, err)
 	}
 	p.progress("deleting events")
