@@ -167,7 +167,7 @@ func mayNothingElse(t *testing.T, owner, db *clickhouse.DB) {
 		"SELECT count() FROM loop(currentDatabase(), 'messages')", "SELECT count() FROM mergeTreeIndex(currentDatabase(), '"+rowsOf(t, owner, "message_rows")+"')",
 		"SELECT * FROM file('/etc/passwd', 'LineAsString')", "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
 		"SELECT * FROM remote('127.0.0.1:9000', currentDatabase(), 'message_rows', 'default', '')", "SELECT * FROM executable('x', 'TSV', 'x Int8')",
-		"SELECT count() FROM system.parts", "SELECT count() FROM system.query_log", "SELECT count() FROM system.processes", "SELECT count() FROM system.row_policies", "SELECT count() FROM system.users",
+		"SELECT count() FROM system.parts", "SELECT count() FROM system.processes", "SELECT count() FROM system.row_policies", "SELECT count() FROM system.users",
 		"SHOW CREATE TABLE event_rows", "SHOW USERS", "SHOW ROW POLICIES", "KILL QUERY WHERE 1", "GRANT SELECT ON *.* TO CURRENT_USER", "SELECT count() FROM other.secret",
 		"ALTER TABLE message_rows DELETE WHERE 1", "SYSTEM FLUSH LOGS", "CREATE ROW POLICY x ON messages USING 1 TO ALL",
 	)

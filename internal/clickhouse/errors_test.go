@@ -148,7 +148,7 @@ qunfa_clickhouse_inserted_rows_total{operation="insert_records"} 4
 			}
 		}
 	}
-	if len(got) != 13*len(clickhouse.Classes()) || got["query missing"]+got["missing query"] != 1 {
+	if len(got) != 15*len(clickhouse.Classes()) || got["query missing"]+got["missing query"] != 1 {
 		t.Errorf("errors are counted as %v", got)
 	}
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) != 0 {

@@ -119,7 +119,7 @@ func isBefore(e *events.Event, t time.Time) bool {
 func (db *DB) LeaveOut(ctx context.Context, evs []events.Event) (kept []events.Event, out map[events.Position]string, err error) {
 	start := db.cfg.Clock()
 	kept, out, err = db.leaveOut(ctx, evs)
-	return kept, out, db.done(opErase, start, err)
+	return kept, out, db.done(opLeaveOut, start, err)
 }
 
 func (db *DB) leaveOut(ctx context.Context, evs []events.Event) (kept []events.Event, out map[events.Position]string, err error) {

@@ -23,11 +23,12 @@ const (
 	opMigrate        = "migrate"
 	opRebuild        = "rebuild"
 	opErase          = "erase"
+	opLeaveOut       = "leave_out"
 )
 
 func operations() []string {
 	return []string{opInsertEvents, opInsertRecords, opInsertMessages, opInsertAccounts, opHistory, opEnds,
-		opPending, opDelivery, opCompleteness, opQuery, opSchema, opMigrate, opRebuild, opErase}
+		opPending, opDelivery, opCompleteness, opQuery, opSchema, opMigrate, opRebuild, opErase, opLeaveOut}
 }
 
 type metrics struct {

@@ -86,7 +86,7 @@ func TestWrongPassword(t *testing.T) {
 	}
 	e.again(f, embedded.EngineConfig{AllDatabases: true})
 	f.repaired(e.engine.Addr())
-	f.saidOnce("insert_events: code: 516")
+	f.saidOnce("leave_out: code: 516")
 }
 
 // takenMeanwhile checks that callbacks are taken although ClickHouse is in trouble.
@@ -128,7 +128,7 @@ func TestReadOnlyUser(t *testing.T) {
 
 	e.again(f, embedded.EngineConfig{AllDatabases: true})
 	f.repaired(e.engine.Addr())
-	f.saidOnce("insert_events: code: 497")
+	f.saidOnce("leave_out: code: 497")
 }
 
 // TestMissingTable takes a table away, and puts it back.
