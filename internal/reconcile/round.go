@@ -19,12 +19,8 @@ type outcome struct {
 
 // round does once what Run does for ever.
 func (r *Reconciler) round(ctx context.Context, owned map[int32]int64) outcome {
-	if err := r.checkClock(ctx); err != nil {
-		var wrong *clockError
-		if errors.As(err, &wrong) {
-			return outcome{result: roundClock, err: err}
-		}
-		return outcome{result: roundStoreFailed, err: err}
+	if o := r.clockWrong(ctx); o != nil {
+		return *o
 	}
 	if err := r.barrier(ctx, owned); err != nil {
 		var behind *behindError
@@ -37,6 +33,11 @@ func (r *Reconciler) round(ctx context.Context, owned map[int32]int64) outcome {
 	g, err := r.draw(ctx, owned, r.ableSince(now), now)
 	if err != nil {
 		return outcome{result: roundStoreFailed, err: err}
+	}
+	// The clock may have jumped before it was asked what is due: nothing of that is
+	// done unless it is right afterwards, too.
+	if o := r.clockWrong(ctx); o != nil {
+		return *o
 	}
 	r.metrics.saw(&g, r.cfg.Clock())
 	if err := r.giveUpAll(ctx, g.giveUps); err != nil {
@@ -54,6 +55,18 @@ func (r *Reconciler) round(ctx context.Context, owned map[int32]int64) outcome {
 		o.next = now // not all may have had their turn
 	}
 	return o
+}
+
+// clockWrong returns how a round ends whose clock cannot be trusted; nil: it can.
+func (r *Reconciler) clockWrong(ctx context.Context) *outcome {
+	err := r.checkClock(ctx)
+	if err == nil {
+		return nil
+	}
+	if wrong := (*clockError)(nil); errors.As(err, &wrong) {
+		return &outcome{result: roundClock, err: err}
+	}
+	return &outcome{result: roundStoreFailed, err: err}
 }
 
 // giveUpAll publishes side by side, so that the log can take many at once.
