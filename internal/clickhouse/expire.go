@@ -88,18 +88,18 @@ func (db *DB) Expire(ctx context.Context, x Expiry, progress PurgeProgress) erro
 }
 
 func (db *DB) noteExpired(ctx context.Context, x Expiry) error {
+	have, err := db.expired(ctx)
+	if err != nil {
+		return err
+	}
 	for _, s := range []struct {
 		name string
 		at   time.Time
 	}{{settingExpired, x.Before}, {settingRawExpired, x.RawBefore}} {
-		have, err := db.expiredBefore(ctx, s.name)
-		if err != nil {
-			return err
-		}
-		if s.at.IsZero() || !s.at.After(have) {
+		if s.at.IsZero() || !s.at.After(have[s.name]) {
 			continue
 		}
-		err = db.send(ctx, tableSettings, []column{{"name", []string{s.name}}, {"value", []string{strconv.FormatInt(s.at.UnixMilli(), 10)}}})
+		err := db.send(ctx, tableSettings, []column{{"name", []string{s.name}}, {"value", []string{strconv.FormatInt(s.at.UnixMilli(), 10)}}})
 		if err != nil {
 			return wrap("note up to when has expired", err)
 		}

@@ -51,20 +51,21 @@ const (
 	settingRawExpired = "raw_expired_before"
 )
 
-// expiredBefore returns up to when something has expired; zero: nothing has.
-func (db *DB) expiredBefore(ctx context.Context, setting string) (time.Time, error) {
-	var latest time.Time
-	err := db.each(ctx, "SELECT value FROM "+tableSettings+" WHERE name = ?", []any{setting}, func(rows driver.Rows) error {
-		var value string
-		if err := rows.Scan(&value); err != nil {
+// expired returns up to when things have expired, by setting; zero: nothing has.
+func (db *DB) expired(ctx context.Context) (map[string]time.Time, error) {
+	latest := map[string]time.Time{}
+	const sql = "SELECT name, value FROM " + tableSettings + " WHERE name IN ('" + settingExpired + "', '" + settingRawExpired + "')"
+	err := db.each(ctx, sql, nil, func(rows driver.Rows) error {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
 			return err
 		}
 		ms, err := strconv.ParseInt(value, 10, 64)
 		if err != nil {
-			return fmt.Errorf("%w: the setting %s is stored as %q", ErrSchema, setting, value)
+			return fmt.Errorf("%w: the setting %s is stored as %q", ErrSchema, name, value)
 		}
-		if t := time.UnixMilli(ms).UTC(); t.After(latest) {
-			latest = t
+		if t := time.UnixMilli(ms).UTC(); t.After(latest[name]) {
+			latest[name] = t
 		}
 		return nil
 	})
@@ -90,10 +91,8 @@ func (db *DB) takenOut(ctx context.Context) (*takenOut, error) {
 			o.all[e.AppID] = e.Before
 		}
 	}
-	if o.expired, err = db.expiredBefore(ctx, settingExpired); err != nil {
-		return nil, err
-	}
-	o.rawExpired, err = db.expiredBefore(ctx, settingRawExpired)
+	expired, err := db.expired(ctx)
+	o.expired, o.rawExpired = expired[settingExpired], expired[settingRawExpired]
 	return o, err
 }
 
