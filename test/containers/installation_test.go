@@ -27,6 +27,7 @@ import (
 	"qunfa/internal/config"
 	"qunfa/internal/events"
 	"qunfa/internal/wechat/wechattest"
+	"qunfa/test/internal/proc"
 )
 
 // installation is qunfa with a user in Kafka for each service, with topics and
@@ -41,7 +42,7 @@ type installation struct {
 	file     string // its configuration, as the operator
 
 	services map[string]*running
-	logs     map[string]*buffer
+	logs     map[string]*proc.Log
 }
 
 const (
@@ -51,7 +52,7 @@ const (
 
 func newInstallation(t *testing.T, b *broker, ch clickHouse) *installation {
 	t.Helper()
-	i := &installation{b: b, ch: ch, database: "rights_" + strings.ToLower(rand.Text()[:8]), services: map[string]*running{}, logs: map[string]*buffer{}}
+	i := &installation{b: b, ch: ch, database: "rights_" + strings.ToLower(rand.Text()[:8]), services: map[string]*running{}, logs: map[string]*proc.Log{}}
 	sim, err := wechattest.New(wechattest.Config{Seed: 7, Scale: 3600, Accounts: []wechattest.Account{{Name: "公众号", Mode: wechattest.Plain, Format: wechattest.XML, Fans: 1000}}})
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +121,7 @@ func (i *installation) drop(t *testing.T) {
 func (i *installation) start(t *testing.T) {
 	t.Helper()
 	for _, name := range app.Services() {
-		i.logs[name] = &buffer{}
+		i.logs[name] = &proc.Log{}
 		i.services[name] = startService(t, name, i.config(name), i.logs[name])
 	}
 	i.sim.PointAt("http://" + i.services["ingest"].host.Ingest().Addr())

@@ -3,12 +3,10 @@
 package containers
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 	"qunfa/internal/config"
 	"qunfa/internal/events"
 	"qunfa/internal/kafka"
+	"qunfa/test/internal/proc"
 )
 
 // testLogins logs in to Apache Kafka in each way that the configuration offers.
@@ -203,7 +202,7 @@ func (r refusal) check(t *testing.T, who, said string) {
 
 func (r refusal) checkService(ctx context.Context, t *testing.T) {
 	t.Helper()
-	log := &buffer{}
+	log := &proc.Log{}
 	s := startService(t, "ingest", r.cfg, log)
 	waitFor(ctx, t, r.advice, func() string {
 		_, ready := s.ready()
@@ -217,7 +216,7 @@ func (r refusal) checkService(ctx context.Context, t *testing.T) {
 type running struct{ host *app.Host }
 
 // startService runs a service until the test ends.
-func startService(t *testing.T, name string, cfg *config.Config, log *buffer) *running {
+func startService(t *testing.T, name string, cfg *config.Config, log *proc.Log) *running {
 	t.Helper()
 	c := *cfg
 	c.Admin.Listen, c.Ingest.Listen, c.Ingest.Internal = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
@@ -277,23 +276,4 @@ func waitFor(ctx context.Context, t *testing.T, want string, said func() string)
 			t.Fatalf("nothing says %q:\n%s", want, have)
 		}
 	}
-}
-
-// buffer is a log that several goroutines write.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements [io.Writer].
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,25 +17,8 @@ import (
 	"qunfa/internal/events"
 	"qunfa/internal/wechat"
 	"qunfa/internal/wechat/wechattest"
+	"qunfa/test/internal/proc"
 )
-
-// book takes what all services log, and remembers it.
-type book struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *book) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *book) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
 
 // What must not be seen anywhere.
 const (
@@ -131,7 +113,7 @@ func (w *world) knock(in *service) (signatures []string) {
 func TestLogsNameNobody(t *testing.T) {
 	t.Parallel()
 	w, secrets := markedWorld(t)
-	logs, pages := &book{}, &book{}
+	logs, pages := &proc.Log{}, &proc.Log{}
 	w.logs = logs
 	w.migrate()
 	in, sink, rec := w.startIngest(), w.start("sink"), w.start("reconcile")

@@ -1,18 +1,16 @@
 package upgrade
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"qunfa/test/internal/proc"
 )
 
 // graceful is how long a process may take to end after SIGTERM: docs/operations.md
@@ -21,13 +19,11 @@ const graceful = 30 * time.Second
 
 // process is a running service.
 type process struct {
+	*proc.Process
 	t     *testing.T
 	name  string
-	cmd   *exec.Cmd
-	log   *output
-	done  chan struct{} // closed when it has ended
-	err   error         // written before done is closed
-	admin string        // URL of its admin listener
+	log   *proc.Log
+	admin string // URL of its admin listener
 
 	callbacks, records string // URLs, of an ingest
 }
@@ -35,28 +31,23 @@ type process struct {
 // start runs a service of a release until stop, or the end of the test.
 func (w *world) start(r release, service string) *process {
 	w.t.Helper()
-	p := &process{t: w.t, name: service + " of " + r.name, log: new(output), done: make(chan struct{})}
-	p.cmd = exec.Command(filepath.Join(r.bin, service), "--config", w.config)
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	if err := p.cmd.Start(); err != nil {
+	p := &process{t: w.t, name: service + " of " + r.name, log: new(proc.Log)}
+	var err error
+	p.Process, err = proc.Start(proc.Command{Path: filepath.Join(r.bin, service), Args: []string{"--config", w.config}, Log: p.log})
+	if err != nil {
 		w.t.Fatal(err)
 	}
-	go func() {
-		defer close(p.done)
-		p.err = p.cmd.Wait()
-	}()
 	w.t.Cleanup(func() {
-		_ = p.cmd.Process.Kill() // it may have ended
-		<-p.done
+		p.Kill()
 		if w.t.Failed() {
 			w.t.Logf("%s said:\n%s", p.name, p.log)
 		}
 	})
 	w.until(p.name+" listens", func() string {
 		p.mustRun()
-		p.admin = p.log.find(`metrics=(http://\S+)/metrics`)
+		p.admin = p.find(`metrics=(http://\S+)/metrics`)
 		if service == "ingest" {
-			p.callbacks, p.records = p.log.find(`callbacks=(\S+)`), p.log.find(`record_api=(\S+)`)
+			p.callbacks, p.records = p.find(`callbacks=(\S+)`), p.find(`record_api=(\S+)`)
 		}
 		if p.admin == "" || service == "ingest" && p.callbacks == "" {
 			return "it says: " + p.log.String()
@@ -83,10 +74,8 @@ func (w *world) ready(ps ...*process) {
 // mustRun fails the test if the process has ended by itself.
 func (p *process) mustRun() {
 	p.t.Helper()
-	select {
-	case <-p.done:
-		p.t.Fatalf("%s has ended: %v\n%s", p.name, p.err, p.log)
-	default:
+	if p.Ended() {
+		p.t.Fatalf("%s has ended: %v\n%s", p.name, p.Err(), p.log)
 	}
 }
 
@@ -94,18 +83,12 @@ func (p *process) mustRun() {
 func (p *process) stop() {
 	p.t.Helper()
 	p.mustRun()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatal(err)
+	err := p.Stop(graceful)
+	if !p.Ended() {
+		p.t.Fatalf("%s does not stop: %v\n%s", p.name, err, p.log)
 	}
-	over := time.NewTimer(graceful)
-	defer over.Stop()
-	select {
-	case <-p.done:
-	case <-over.C:
-		p.t.Fatalf("%s does not stop within %s:\n%s", p.name, graceful, p.log)
-	}
-	if p.err != nil {
-		p.t.Errorf("%s stopped with %v:\n%s", p.name, p.err, p.log)
+	if err != nil {
+		p.t.Errorf("%s stopped with %v:\n%s", p.name, err, p.log)
 	}
 }
 
@@ -150,28 +133,9 @@ func (p *process) neverPaused() {
 	}
 }
 
-// output keeps what a process prints.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-// Write implements [io.Writer].
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
-// find returns what the group of an expression matched, or "".
-func (o *output) find(expression string) string {
-	m := regexp.MustCompile(expression).FindStringSubmatch(o.String())
+// find returns what the group of an expression matched in the output, or "".
+func (p *process) find(expression string) string {
+	m := regexp.MustCompile(expression).FindStringSubmatch(p.log.String())
 	if m == nil {
 		return ""
 	}
